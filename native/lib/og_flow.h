@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The flow key and its hash. The key is a union with 64-bit words: hashing a struct through a pointer cast is silently
+ * miscompiled under strict aliasing, so the hash reads `q`, never the members.
+ */
+#ifndef OG_FLOW_H
+#define OG_FLOW_H
+
+#include <stdint.h>
+
+/* Always in the client-to-VIP direction. Ports in network byte order. 40 bytes, no padding left unset. */
+union og_flow {
+    struct {
+        uint8_t client[16];
+        uint8_t vip[16];
+        uint16_t client_port;
+        uint16_t vip_port;
+        uint8_t protocol;
+        uint8_t zero[3];
+    };
+    uint64_t q[5];
+};
+
+struct og_seed {
+    uint64_t k[2]; /* SipHash key, the site's secret (`flow_seed` of the table document) */
+};
+
+/* Independent uses of one hash: each gets its own finaliser, so that e.g. all flows of one router still spread over
+ * all agents, spill buckets and pin lines. */
+enum og_hash_use { OG_USE_ROUTER, OG_USE_AGENT, OG_USE_SPILL, OG_USE_LABEL, OG_USE_PIN, OG_USE_OWNER };
+
+/* SipHash-1-3 of the five words. */
+uint64_t og_flow_hash(const struct og_seed *seed, const union og_flow *flow);
+
+/* 64 well-mixed bits for one use. */
+uint64_t og_hash_for(uint64_t flow_hash, enum og_hash_use use);
+
+#endif
