@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An epoll loop that keeps thousands of TCP connections and records what became of each.
+
+Two populations share the loop: *held* connections are opened first and exchange a request every `interval` seconds until
+the end; *stream* connections arrive at a fixed rate, make a few requests and close. A connection is broken when the
+network or the server ends it, or when an answer does not come within `timeout`; there are no retries that could hide it.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import itertools
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from og.load import http
+
+HELD = "held"
+STREAM = "stream"
+OK = "ok"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to send. Times in seconds, rates per second; `total` bounds the stream, 0 = until `duration` is over."""
+
+    host: str
+    port: int
+    path: str = "/"
+    held: int = 0
+    held_rate: float = 500.0
+    interval: float = 1.0
+    rate: float = 0.0
+    total: int = 0
+    requests_per_connection: int = 1
+    stream_interval: float = 0.0
+    duration: float = 0.0
+    timeout: float = 10.0
+    source: str | None = None
+
+
+@dataclass
+class Record:
+    """One connection, in the client's own view. Times are wall-clock seconds."""
+
+    population: str
+    port: int
+    begun: float
+    opened: float | None = None
+    ended: float | None = None
+    backend: str = ""
+    requests: int = 0
+    outcome: str = ""
+    moved: bool = False  # two servers answered on one connection: must never be
+
+
+@dataclass
+class Second:
+    """What happened within one second of the run."""
+
+    opened: int = 0
+    failed: int = 0
+    requests: int = 0
+    open: int = 0
+    backends: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Connection:
+    sock: socket.socket
+    record: Record
+    left: int  # requests still to make; -1 = until the end
+    interval: float
+    buffer: bytearray = field(default_factory=bytearray)
+    deadline: float = 0.0  # of the answer awaited, 0 = none
+    connecting: bool = True
+    closed: bool = False
+
+
+class Engine:
+    """Runs one load. `run()` returns when the stream is complete, the duration is over or `stop()` was called."""
+
+    def __init__(self, options: Options, on_second: Callable[[int, Second], None] | None = None) -> None:
+        self.options = options
+        self.records: list[Record] = []
+        self.seconds: dict[int, Second] = {}
+        self._on_second = on_second
+        self._request = http.request(options.host, options.path)
+        self._selector = selectors.EpollSelector()
+        self._timers: list[tuple[float, int, _Connection]] = []
+        self._order = itertools.count()
+        self._live: set[_Connection] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End the run at the next turn of the loop: open connections are closed and count as ok."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Open, exchange, record. Never raises for what the network does: that is what the records are for."""
+        begin = time.time()
+        options = self.options
+        next_held, next_stream = begin, begin
+        held_made = stream_made = 0
+        second = int(begin)
+        while not self._stopping:
+            now = time.time()
+            if options.duration and now - begin >= options.duration:
+                break
+            while held_made < options.held and now >= next_held:
+                self._open(HELD, -1, options.interval)
+                held_made += 1
+                next_held += 1.0 / options.held_rate
+            stream_left = options.rate > 0 and (not options.total or stream_made < options.total)
+            while stream_left and now >= next_stream:
+                self._open(STREAM, options.requests_per_connection, options.stream_interval)
+                stream_made += 1
+                next_stream += 1.0 / options.rate
+                stream_left = not options.total or stream_made < options.total
+            if not options.duration and not stream_left and not options.held and not self._live:
+                break
+            wake = now + 0.05
+            if stream_left:
+                wake = min(wake, next_stream)
+            if held_made < options.held:
+                wake = min(wake, next_held)
+            if self._timers:
+                wake = min(wake, self._timers[0][0])
+            for key, _ in self._selector.select(max(0.0, wake - time.time())):
+                self._ready(key.data)
+            self._due(time.time())
+            if int(now) != second:
+                self._close_second(second)
+                second = int(now)
+        for connection in list(self._live):
+            self._end(connection, OK if not connection.connecting else "unfinished")
+        self._close_second(second)
+        self._selector.close()
+
+    def _close_second(self, second: int) -> None:
+        entry = self.seconds.setdefault(second, Second())
+        entry.open = len(self._live)
+        if self._on_second:
+            self._on_second(second, entry)
+
+    def _now(self) -> Second:
+        return self.seconds.setdefault(int(time.time()), Second())
+
+    def _open(self, population: str, left: int, interval: float) -> None:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        record = Record(population=population, port=0, begun=time.time())
+        self.records.append(record)
+        connection = _Connection(sock, record, left, interval)
+        self._live.add(connection)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.options.source:
+                sock.bind((self.options.source, 0))
+            code = sock.connect_ex((self.options.host, self.options.port))
+            record.port = sock.getsockname()[1]
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code not in (0, errno.EINPROGRESS):
+            self._end(connection, _name(code))
+            return
+        self._selector.register(sock, selectors.EVENT_WRITE, connection)
+        self._await(connection)
+
+    def _await(self, connection: _Connection) -> None:
+        connection.deadline = time.time() + self.options.timeout
+        heapq.heappush(self._timers, (connection.deadline, next(self._order), connection))
+
+    def _ready(self, connection: _Connection) -> None:
+        if connection.closed:
+            return
+        try:
+            if connection.connecting:
+                code = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    self._end(connection, _name(code))
+                    return
+                connection.connecting = False
+                connection.record.opened = time.time()
+                self._now().opened += 1
+                self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
+                self._send(connection)
+                return
+            data = connection.sock.recv(65536)
+            if not data:
+                self._end(connection, "closed by server")
+                return
+            connection.buffer += data
+            response = http.parse(connection.buffer)
+            if response is not None:
+                self._answered(connection, response)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(connection, _name(error.errno or errno.EIO))
+        except http.BadResponse as error:
+            self._end(connection, f"bad response: {error}")
+
+    def _send(self, connection: _Connection) -> None:
+        # A request is far smaller than a socket buffer that is empty by protocol: a short write is a failure.
+        if connection.sock.send(self._request) != len(self._request):
+            self._end(connection, "short write")
+            return
+        self._await(connection)
+
+    def _answered(self, connection: _Connection, response: http.Response) -> None:
+        del connection.buffer[: response.size]
+        connection.deadline = 0.0
+        record = connection.record
+        if response.status != 200:
+            self._end(connection, f"status {response.status}")
+            return
+        record.requests += 1
+        record.moved = record.moved or bool(record.backend and record.backend != response.backend)
+        record.backend = response.backend
+        second = self._now()
+        second.requests += 1
+        second.backends[response.backend] = second.backends.get(response.backend, 0) + 1
+        if connection.left > 0:
+            connection.left -= 1
+        if connection.left == 0:
+            self._end(connection, OK)
+        elif connection.interval > 0:
+            heapq.heappush(self._timers, (time.time() + connection.interval, next(self._order), connection))
+        else:
+            self._send(connection)
+
+    def _due(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            when, _, connection = heapq.heappop(self._timers)
+            if connection.closed:
+                continue
+            if connection.deadline:
+                if when >= connection.deadline:
+                    self._end(connection, "no connection in time" if connection.connecting else "no answer in time")
+            elif not connection.connecting:
+                try:
+                    self._send(connection)
+                except OSError as error:
+                    self._end(connection, _name(error.errno or errno.EIO))
+
+    def _end(self, connection: _Connection, outcome: str) -> None:
+        connection.closed = True
+        connection.record.ended = time.time()
+        connection.record.outcome = outcome
+        if outcome != OK:
+            self._now().failed += 1
+        self._live.discard(connection)
+        try:
+            self._selector.unregister(connection.sock)
+        except KeyError:
+            pass
+        connection.sock.close()
+
+
+def _name(code: int) -> str:
+    return errno.errorcode.get(code, str(code))

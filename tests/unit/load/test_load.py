@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""og-load against real servers on loopback: what went well is counted, and what broke is named."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from og.load import http
+
+ANSWER = b"HTTP/1.1 200 OK\r\nX-Backend: %s\r\nContent-Length: 2\r\n\r\nok"
+
+
+@contextmanager
+def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A listener that hands every connection to `serve` in a thread; yields its port."""
+    with closing(socket.create_server(("::1", 0), family=socket.AF_INET6, backlog=128)) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def answer(sock: socket.socket, name: bytes = b"one", limit: int = -1) -> None:
+    with sock:
+        try:
+            while limit and sock.recv(4096):
+                sock.sendall(ANSWER % name)
+                limit -= 1
+        except OSError:
+            return
+
+
+def load(port: int, *options: str) -> tuple[int, dict[str, object]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "og.load", "--host", "::1", "--port", str(port), *options],
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_stream_counts_every_request() -> None:
+    with server(answer) as port:
+        code, report = load(port, "--rate", "200", "--total", "40", "--requests-per-connection", "5")
+    assert (code, report["connections"], report["requests"], report["failed"]) == (0, 40, 200, 0)
+    assert report["per_backend"] == {"one": 200}
+
+
+def test_held_connections_exchange_until_the_end() -> None:
+    with server(answer) as port:
+        code, report = load(port, "--held", "20", "--interval", "0.1", "--duration", "1.5", "--connections")
+    assert code == 0
+    rows = report["records"]
+    assert isinstance(rows, list) and len(rows) == 20
+    assert all(row["requests"] >= 5 and row["outcome"] == "ok" for row in rows)
+
+
+def test_connection_ended_by_the_server_is_a_failure() -> None:
+    with server(lambda sock: answer(sock, limit=2)) as port:
+        code, report = load(port, "--rate", "50", "--total", "5", "--requests-per-connection", "3")
+    assert (code, report["failed"], report["requests"]) == (1, 5, 10)
+    assert sum(report["failures"].values()) == 5  # type: ignore[attr-defined]
+    assert set(report["failures"]) <= {"closed by server", "ECONNRESET", "EPIPE"}  # type: ignore[call-overload]
+
+
+def test_refused_and_silent_servers_are_named() -> None:
+    with closing(socket.create_server(("::1", 0), family=socket.AF_INET6)) as free:
+        port = int(free.getsockname()[1])
+    code, report = load(port, "--rate", "10", "--total", "2")
+    assert (code, report["failures"]) == (1, {"ECONNREFUSED": 2})
+    with server(lambda sock: threading.Event().wait(5) and None) as silent:
+        code, report = load(silent, "--rate", "10", "--total", "2", "--timeout", "0.5")
+    assert (code, report["failures"]) == (1, {"no answer in time": 2})
+
+
+def test_a_connection_answered_by_two_servers_is_reported() -> None:
+    def fickle(sock: socket.socket) -> None:
+        with sock:
+            for name in (b"one", b"two"):
+                sock.recv(4096)
+                sock.sendall(ANSWER % name)
+            sock.recv(4096)
+
+    with server(fickle) as port:
+        code, report = load(port, "--rate", "10", "--total", "1", "--requests-per-connection", "2")
+    assert (code, report["moved"]) == (1, 1)
+
+
+@pytest.mark.parametrize("options", [[], ["--held", "1"], ["--rate", "1"]])
+def test_a_load_without_an_end_is_refused(options: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "og.load", "--host", "::1", *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "og-load: error" in done.stderr
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 20000])
+def test_what_is_not_http_is_refused(data: bytes) -> None:
+    with pytest.raises(http.BadResponse):
+        http.parse(data)
+
+
+def test_incomplete_answers_wait() -> None:
+    whole = ANSWER % b"one"
+    assert all(http.parse(whole[:n]) is None for n in range(len(whole)))
+    response = http.parse(whole + b"more")
+    assert response == http.Response(200, "one", len(whole))
