@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running lab as the tests see it: nodes to run commands on, captures, and the clients' load."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+LABEL = "org.occam-gateway.lab"
+
+
+class LabError(Exception):
+    """The lab is not there or a command on a node failed; the message names the node and the command."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One container of the lab, by its inventory name."""
+
+    name: str
+
+    @property
+    def container(self) -> str:
+        """Docker's name of it."""
+        return "oglab-" + self.name.replace("_", "-")
+
+    def run(self, command: str, *, check: bool = True, timeout: float = 60, stdin: bytes | None = None) -> str:
+        """Standard output of a shell command. Raises LabError with its standard error if it fails."""
+        argv = ["docker", "exec", *(["-i"] if stdin is not None else []), self.container, "sh", "-c", command]
+        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout, check=False)
+        if check and done.returncode:
+            raise LabError(f"{self.name}: {command!r} ended with {done.returncode}: {done.stderr.decode().strip()}")
+        return done.stdout.decode()
+
+    def json(self, command: str, **options: Any) -> Any:
+        """Its output, decoded."""
+        output = self.run(command, **options)
+        try:
+            return json.loads(output)
+        except ValueError as error:
+            raise LabError(f"{self.name}: {command!r} did not print JSON: {error}: {output[:200]!r}") from None
+
+    def python(self, source: str, *arguments: str, timeout: float = 60) -> str:
+        """Run a Python program, given as text, on the node."""
+        quoted = " ".join(shlex.quote(argument) for argument in arguments)
+        return self.run(f"python3 - {quoted}", stdin=source.encode(), timeout=timeout)
+
+    def main_pid(self, unit: str) -> int:
+        """Process id of a systemd unit inside the container; 0 if it does not run."""
+        return int(self.run(f"systemctl show -p MainPID --value {unit}").strip() or 0)
+
+    def counters(self) -> dict[str, int]:
+        """Packets by verdict of the node's data plane."""
+        return dict(self.json("/opt/og/current/bin/ogctl counters --json"))
+
+
+class Lab:
+    """All nodes of the lab that is up."""
+
+    def __init__(self) -> None:
+        listed = subprocess.run(
+            ["docker", "ps", "--filter", f"label={LABEL}", "--format", "{{.Names}}"],
+            capture_output=True, text=True, check=False,
+        )
+        if listed.returncode:
+            raise LabError(f"no Docker engine answers: {listed.stderr.strip()}")
+        self.names = sorted(line.removeprefix("oglab-").replace("-", "_") for line in listed.stdout.split())
+        if not self.names:
+            raise LabError("no lab is up: run `make lab` first")
+
+    def node(self, name: str) -> Node:
+        """One node by its inventory name."""
+        if name not in self.names:
+            raise LabError(f"no node {name!r} in the lab; there are {', '.join(self.names)}")
+        return Node(name)
+
+    def group(self, prefix: str) -> list[Node]:
+        """All nodes of a kind: `ogh`, `ogr`, `agent`, `cli`, `mon`, `rtr`, with a site's letter if wanted (`ogr_w`)."""
+        return [Node(name) for name in self.names if name.startswith(prefix)]
+
+    @cached_property
+    def service(self) -> dict[str, Any]:
+        """The first service as the routers know it: {name, vip, port, index, ...}."""
+        tables = self.group("ogr")[0].json("cat /var/lib/og/router.tables.json")
+        return dict(tables["services"][0])
+
+    @property
+    def vip(self) -> str:
+        """Its address."""
+        return str(self.service["vip"])
+
+    def weights(self, site: str = "w") -> dict[str, int]:
+        """Weight of each server of a site, as Consul has it."""
+        consul = self.group(f"mon_{site}")[0]
+        catalog = consul.json(f"curl -sf http://127.0.0.1:8500/v1/catalog/service/{self.service['name']}")
+        return {row["Node"].replace("-", "_"): int(row["ServiceMeta"]["weight"]) for row in catalog}
+
+
+@contextmanager
+def capture(node: Node, interface: str, expression: str, into: Path, snaplen: int = 256) -> Iterator[Path]:
+    """Record packets of one interface into a pcap file on this machine while the block runs."""
+    remote = f"/tmp/og-capture-{time.monotonic_ns()}.pcap"
+    command = f"exec tcpdump -i {interface} -s {snaplen} -U -B 8192 -w {remote} {shlex.quote(expression)} 2>{remote}.log"
+    process = subprocess.Popen(["docker", "exec", node.container, "sh", "-c", f"echo $$ > {remote}.pid; {command}"])
+    try:
+        for _ in range(100):
+            if "listening on" in node.run(f"cat {remote}.log 2>/dev/null", check=False):
+                break
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+        else:
+            raise LabError(f"{node.name}: tcpdump did not start on {interface}: {node.run(f'cat {remote}.log', check=False)}")
+        if process.poll() is not None:
+            raise LabError(f"{node.name}: tcpdump on {interface}: {node.run(f'cat {remote}.log', check=False)}")
+        yield into
+        time.sleep(0.3)
+    finally:
+        node.run(f"kill -INT $(cat {remote}.pid)", check=False)
+        process.wait(timeout=20)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["docker", "cp", f"{node.container}:{remote}", str(into)], check=True, capture_output=True)
+        node.run(f"rm -f {remote} {remote}.pid {remote}.log", check=False)
+
+
+class Load:
+    """`og-load` on a client, in the background; `finish()` returns its report."""
+
+    def __init__(self, client: Node, vip: str, *options: str, port: int = 80) -> None:
+        self.client = client
+        # A pipe on standard input keeps it tied to this process: if the test dies, the load is ended by its duration.
+        argv = ["docker", "exec", client.container, "env", "PYTHONPATH=/opt/og/current/lib", "python3", "-m", "og.load",
+                "--host", vip, "--port", str(port), *options]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def finish(self, timeout: float = 180) -> dict[str, Any]:
+        """Wait for the end and decode the report."""
+        out, err = self._process.communicate(timeout=timeout)
+        if self._process.returncode not in (0, 1):
+            raise LabError(f"{self.client.name}: og-load ended with {self._process.returncode}: {err.decode().strip()}")
+        return dict(json.loads(out))
+
+
+@contextmanager
+def load(client: Node, vip: str, *options: str, port: int = 80) -> Iterator[Load]:
+    """A load that does not outlive the block."""
+    running = Load(client, vip, *options, port=port)
+    try:
+        yield running
+    finally:
+        if running._process.poll() is None:
+            running._process.kill()
+            running._process.wait()
+
+
+def wait_for(what: str, probe: Any, timeout: float = 30, every: float = 0.2) -> Any:
+    """The first true result of `probe()`. Raises LabError naming `what` when there is none in time."""
+    end = time.monotonic() + timeout
+    while True:
+        result = probe()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise LabError(f"waited {timeout:g} s for {what}")
+        time.sleep(every)
