@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold when something breaks (DESIGN section 4), in the clients' own view. Every test undoes what it did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.nodes import Lab, Node, load, wait_for
+
+HELD = ("--held", "200", "--interval", "0.5", "--rate", "40", "--connections")
+FLOOD = (Path(__file__).parent / "flood.py").read_text()
+
+
+@contextmanager
+def under_load(lab: Lab, seconds: float, settle: float = 3.0) -> Iterator[dict[str, Any]]:
+    """Held connections and a stream of new ones around the block; the report is filled in at the end."""
+    report: dict[str, Any] = {}
+    client = lab.node("cli_w1")
+    with load(client, lab.vip, *HELD, "--duration", str(seconds), port=int(lab.service["port"])) as running:
+        time.sleep(settle)
+        yield report
+        report.update(running.finish())
+
+
+def broken(report: dict[str, Any], population: str = "held") -> list[dict[str, Any]]:
+    """Connections of a population that did not end well."""
+    return [row for row in report["records"] if row["population"] == population and row["outcome"] != "ok"]
+
+
+def vip_next_hops(lab: Lab) -> set[str]:
+    """Link addresses the network router would send the VIP's packets to, from its kernel's table."""
+    routes = lab.node("rtr_w1").json(f"ip -6 -j route show {lab.vip}/128")
+    hops = {hop.get("gateway") for route in routes for hop in route.get("nexthops", [route])}
+    return {hop for hop in hops if hop}
+
+
+def seconds_until(condition: Callable[[], bool], limit: float = 5.0) -> float:
+    """How long it took for the condition to hold, at most `limit`."""
+    begin = time.monotonic()
+    while not condition() and time.monotonic() - begin < limit:
+        time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+def all_announced(lab: Lab) -> None:
+    """Wait until every hasher is back in service."""
+    hashers = len(lab.group("ogh_w"))
+    wait_for("every hasher to announce the VIP", lambda: len(vip_next_hops(lab)) == hashers, timeout=60)
+
+
+def routers_total(lab: Lab, name: str) -> int:
+    return sum(router.counters().get(name, 0) for router in lab.group("ogr_w"))
+
+
+def all_routers_serve(lab: Lab) -> None:
+    def ready() -> bool:
+        return all(
+            hasher.json("/opt/og/current/bin/ogctl status --json --local", check=False).get("suspect") == []
+            for hasher in lab.group("ogh_w")
+        )
+
+    wait_for("every hasher to see every router", ready, timeout=60)
+
+
+def kill(node: Node, unit: str, signal: str) -> None:
+    """Send a signal to the main process of a unit, by its id."""
+    pid = node.main_pid(unit)
+    assert pid, f"{unit} does not run on {node.name}"
+    node.run(f"kill -{signal} {pid}")
+
+
+def test_control_agent_and_consul_die_under_load(lab: Lab) -> None:
+    """Nothing that only configures is needed for packets to flow: 0 failed requests."""
+    with under_load(lab, 14) as report:
+        for node in lab.group("ogh_w") + lab.group("ogr_w"):
+            kill(node, "og-control.service", "KILL")
+        for node in lab.group("agent_w"):
+            kill(node, "og-agent.service", "KILL")
+        consul = lab.node("mon_w1")
+        consul.run("systemctl stop consul.service")
+        try:
+            time.sleep(6)
+        finally:
+            consul.run("systemctl start consul.service")
+    assert report["failed"] == 0, report["failures"]
+    assert report["moved"] == 0
+    wait_for("Consul to have a leader again",
+             lambda: consul.run("curl -sf http://127.0.0.1:8500/v1/status/leader", check=False).strip('"\n'), timeout=60)
+
+
+@pytest.mark.parametrize("signal", ["KILL", "STOP"])
+def test_a_hasher_dies_or_hangs(lab: Lab, signal: str) -> None:
+    """The VIP is withdrawn from the network router in under a second, and no established connection breaks."""
+    all_announced(lab)
+    victim = lab.node("ogh_w1")
+    address = f"{victim.json('cat /etc/og/hasher.json')['source_address']}"
+    try:
+        with under_load(lab, 12) as report:
+            pid = victim.main_pid("og-hasher.service")
+            # The unit restarts what was killed; keep it down long enough to see the withdrawal and to carry load without it.
+            victim.run("mkdir -p /run/systemd/system/og-hasher.service.d && printf '[Service]\\nRestart=no\\n' "
+                       "> /run/systemd/system/og-hasher.service.d/drill.conf && systemctl daemon-reload")
+            victim.run(f"kill -{signal} {pid}")
+            withdrawn = seconds_until(lambda: address not in vip_next_hops(lab))
+            time.sleep(3)
+    finally:
+        victim.run(f"kill -CONT {pid}", check=False)
+        victim.run("rm -rf /run/systemd/system/og-hasher.service.d && systemctl daemon-reload && systemctl start og-hasher")
+        all_announced(lab)
+    print(f"withdrawn after {withdrawn:.3f} s (SIG{signal})")
+    assert withdrawn < 1.0
+    assert broken(report) == []
+    assert report["moved"] == 0
+
+
+@pytest.mark.parametrize("how", ["kill", "restart"])
+def test_a_router_dies_or_restarts(lab: Lab, how: str) -> None:
+    """Its connections are found again by hunting; none breaks, and the counters show the hunt."""
+    all_routers_serve(lab)
+    victim = lab.node("ogr_w1")
+    before = {name: routers_total(lab, name) for name in ("hunt_1", "returned_pin")}
+    pins = victim.json("/opt/og/current/bin/ogctl pins --json")["count"]
+    with under_load(lab, 14) as report:
+        held_there = victim.json("/opt/og/current/bin/ogctl pins --json")["count"] - pins
+        if how == "kill":
+            kill(victim, "og-router.service", "KILL")
+        else:
+            victim.run("systemctl restart og-router.service")
+        time.sleep(6)
+    all_routers_serve(lab)
+    after = {name: routers_total(lab, name) for name in ("hunt_1", "returned_pin")}
+    # The victim's own counters start again at 0, so what is left is a lower bound.
+    print({"pins of the victim": held_there, "before": before, "after": after})
+    assert held_there > 0, "the victim pinned none of the connections: the test would prove nothing"
+    assert after["hunt_1"] > before["hunt_1"] and after["returned_pin"] > before["returned_pin"]
+    assert broken(report) == []
+    assert report["moved"] == 0
+
+
+def test_a_syn_flood_leaves_no_pins(lab: Lab) -> None:
+    """20,000 SYNs from addresses that nobody has: no pin, bounded half-open entries, established connections unharmed."""
+    client = lab.node("cli_w1")
+    own = client.run("ip -6 -o addr show dev fab0 scope global | awk '{print $4}'").split("/")[0]
+    with under_load(lab, 14) as report:
+        pins = {node.name: node.json("/opt/og/current/bin/ogctl pins --json") for node in lab.group("ogr_w")}
+        sent = client.python(FLOOD, own, lab.vip, str(lab.service["port"]), "S", "20000", "5000")
+        assert sent.strip() == "20000"
+        flooded = {node.name: node.json("/opt/og/current/bin/ogctl pins --json") for node in lab.group("ogr_w")}
+    assert broken(report) == []
+    # New pins are those of the client's own stream: at most what it opened, and far below what was spoofed.
+    new = sum(flooded[name]["inserts"] - pins[name]["inserts"] for name in pins)
+    opened = sum(1 for row in report["records"] if row["opened"])
+    print({"pins made": new, "opened by the client": opened, "half open": {n: flooded[n]["half_open"] for n in flooded}})
+    assert new <= opened
+    assert all(entry["half_open"] <= entry["half_open_capacity"] for entry in flooded.values())
+
+
+def test_an_ack_flood_is_counted_and_budgeted(lab: Lab) -> None:
+    """20,000 ACKs of no connection: every one is hunted or dropped under its name, and nobody else notices."""
+    client = lab.node("cli_w1")
+    own = client.run("ip -6 -o addr show dev fab0 scope global | awk '{print $4}'").split("/")[0]
+    names = ("hunt_1", "hunt_4", "drop_hunt_budget", "drop_hunt_negative", "drop_hunt_end")
+    before = {name: routers_total(lab, name) for name in names}
+    busy = [node.json("/opt/og/current/bin/ogctl load --json") for node in lab.group("ogr_w")]
+    with under_load(lab, 14) as report:
+        assert client.python(FLOOD, own, lab.vip, str(lab.service["port"]), "A", "20000", "5000").strip() == "20000"
+        time.sleep(1)
+        after = {name: routers_total(lab, name) for name in names}
+        spent = [node.json("/opt/og/current/bin/ogctl load --json") for node in lab.group("ogr_w")]
+    packets = sum(b["packets"] - a["packets"] for a, b in zip(busy, spent, strict=True))
+    cost = sum(b["busy_ns"] - a["busy_ns"] for a, b in zip(busy, spent, strict=True)) / max(1, packets)
+    delta = {name: after[name] - before[name] for name in names}
+    print({"hunt": delta, "router ns per packet": round(cost)})
+    assert delta["hunt_1"] >= 19000, "the flood did not reach the routers"
+    assert broken(report) == []
