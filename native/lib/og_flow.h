@@ -32,7 +32,18 @@ enum og_hash_use { OG_USE_ROUTER, OG_USE_AGENT, OG_USE_SPILL, OG_USE_LABEL, OG_U
 /* SipHash-1-3 of the five words. */
 uint64_t og_flow_hash(const struct og_seed *seed, const union og_flow *flow);
 
-/* 64 well-mixed bits for one use. */
-uint64_t og_hash_for(uint64_t flow_hash, enum og_hash_use use);
+/* 64 well-mixed bits for one use: a bijection of the flow hash (MurmurHash3's finaliser) with a constant per use. What an
+ * attacker cannot predict is the flow hash, so this need not be keyed. */
+inline uint64_t og_hash_for(uint64_t flow_hash, enum og_hash_use use)
+{
+    uint64_t h = flow_hash ^ ((uint64_t)use + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+    h ^= h >> 33;
+    h *= UINT64_C(0xff51afd7ed558ccd);
+    h ^= h >> 33;
+    h *= UINT64_C(0xc4ceb9fe1a85ec53);
+    h ^= h >> 33;
+    return h;
+}
 
 #endif

@@ -63,6 +63,7 @@
     X(DROP_SID_FUNCTION, "drop_sid_function", DROP, "unknown function in a SID of this node")                          \
     X(DROP_OUTER_SOURCE, "drop_outer_source", DROP, "SID packet from outside the gateway's prefixes")                  \
     X(DROP_INNER, "drop_inner", DROP, "encapsulated packet is not one of a service")                                   \
+    X(DROP_ECN, "drop_ecn", DROP, "congestion mark on an envelope whose packet cannot carry it (RFC 6040)")            \
     X(DROP_COOKIE, "drop_cookie", DROP, "wrong tag under a known key")                                                 \
     X(DROP_NO_COOKIE, "drop_no_cookie", DROP, "reply or miss without a cookie")                                        \
     X(DROP_PIN_SOURCE, "drop_pin_source", DROP, "reply from an agent that is not known")                               \
@@ -85,9 +86,11 @@ enum og_verdict {
 #define OG_X(symbol, name, class, text) OG_V_##symbol,
     OG_VERDICTS(OG_X)
 #undef OG_X
-        OG_V_COUNT
+        OG_V_COUNT,
+        OG_V_NONE = OG_V_COUNT /* no verdict yet: what a parser says of a packet that may go on */
 };
 
+/* For verdicts below OG_V_COUNT. */
 enum og_verdict_class og_verdict_class(enum og_verdict verdict);
 const char *og_verdict_name(enum og_verdict verdict);
 const char *og_verdict_text(enum og_verdict verdict);
