@@ -63,7 +63,10 @@ struct og_tables_spec {
     size_t n_sr_domain;
 };
 
-struct og_tables; /* opaque outside lib/: services, members, one Maglev table for routers and one per service */
+struct og_pin_rules;
+struct og_template;
+struct og_tables; /* opaque outside lib/: services, members, Maglev tables of routers per site, of agents per service and
+                     site */
 
 /* NULL on error, with a message that names what and where in `error` (at most `error_len` bytes). Copies the spec. */
 struct og_tables *og_tables_build(const struct og_tables_spec *spec, char *error, size_t error_len);
@@ -77,5 +80,54 @@ struct og_health {
     uint8_t agent_suspect[OG_MAX_MEMBERS];
     uint64_t agent_no_listener[OG_MAX_MEMBERS]; /* bit i: answered "no listener" for service i */
 };
+
+/* ---- Per packet. None of these allocates, locks or fails other than as said; `health` may be NULL. `flow_hash` is
+ * og_flow_hash() itself: the independent uses are derived inside. Members are named by their id, not by their place in
+ * the spec. ---- */
+
+/* Index into spec.services, or -1. `port` in network byte order. */
+int og_tables_service(const struct og_tables *tables, const uint8_t vip[16], uint16_t port, uint8_t protocol);
+
+/* Is this address the VIP of any service? */
+bool og_tables_is_vip(const struct og_tables *tables, const uint8_t address[16]);
+
+/* Is this address inside spec.sr_domain? */
+bool og_tables_in_sr_domain(const struct og_tables *tables, const uint8_t address[16]);
+
+/* What a locator belongs to. `gateway`: packets from it are accepted as SID packets (spec.gateways and all routers). */
+struct og_locator_role {
+    bool gateway;
+    uint16_t router; /* id, or OG_NO_MEMBER */
+    uint16_t agent;  /* id, or OG_NO_MEMBER */
+    uint16_t site;   /* of the router or agent, else OG_NO_MEMBER */
+};
+struct og_locator_role og_tables_locator(const struct og_tables *tables, const uint8_t locator[8]);
+
+/* The router for a flow, for hashers: a usable one of the own site; else of another site, in the order of spec sites;
+ * else, when all are suspect, the own site's table as if none were (a prober that suspects everybody is more likely
+ * wrong than right). OG_NO_MEMBER only when there is no router with a weight at all. */
+uint16_t og_tables_router(const struct og_tables *tables, const struct og_health *health, uint64_t flow_hash);
+
+/* The same for one site, usable routers only: which of them its own hashers would choose. */
+uint16_t og_tables_router_at(const struct og_tables *tables, const struct og_health *health, uint16_t site,
+                             uint64_t flow_hash);
+
+/* First and second pick among the agents of a service at a site: the flow's slot, then further slots by the permutation
+ * pi, until two different usable agents are found. Returns how many (0, 1, 2). Usable: weight above 0, not suspect,
+ * a listener. When all are suspect, those that do not deny a listener. */
+unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,
+                          uint16_t site, uint64_t flow_hash, uint16_t picks[2]);
+
+/* A member by id; NULL when there is none. Valid as long as the tables. */
+const struct og_member *og_tables_router_by_id(const struct og_tables *tables, uint16_t id);
+const struct og_member *og_tables_agent_by_id(const struct og_tables *tables, uint16_t id);
+
+/* Ready-made envelopes of one segment (H.Encaps.Red, no SRH) from <own locator>.Errors: to a router's Steer, to an agent's
+ * Accept with K. Arguments are zero but for K: the flow's go in after og_template_push. NULL for an unknown id. */
+const struct og_template *og_tables_to_router(const struct og_tables *tables, uint16_t router);
+const struct og_template *og_tables_to_agent(const struct og_tables *tables, uint16_t agent);
+
+/* Which pins are void: timeouts by service, generations by target (og_pins.h). */
+const struct og_pin_rules *og_tables_pin_rules(const struct og_tables *tables);
 
 #endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Half-open flows: a server answered (SYN-ACK, or the first datagram), the client has not confirmed yet. Bounded and
+ * never allocating: sets of four entries by hash, the oldest of a full set is overwritten. So a flood of spoofed SYNs
+ * costs one entry each for a few seconds and never a pin.
+ */
+#ifndef OG_HALFOPEN_H
+#define OG_HALFOPEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "og_pins.h"
+
+#define OG_HALFOPEN_WAYS 4u
+#define OG_HALFOPEN_ENTRIES 65536u /* per thread, by default */
+
+/* The client's first ACK is ISN + 1, unless the server sent data with or right after its SYN-ACK (TCP Fast Open,
+ * RFC 7413): at most an initial window of 10 segments (RFC 6928). */
+#define OG_HALFOPEN_ACK_WINDOW 16384u
+
+struct og_halfopen_entry {
+    uint64_t client[2];
+    uint32_t port_service; /* og_pin_key.d */
+    uint32_t made_ms;      /* wraps; compared by difference */
+    uint32_t server_isn;
+    uint32_t client_isn;
+    uint16_t target; /* OG_TARGET_NONE = free */
+    uint16_t generation;
+    uint32_t promoted; /* became a pin; kept until it is old, to know a second server's SYN-ACK */
+};
+
+struct og_halfopen {
+    struct og_halfopen_entry *entries;
+    uint32_t sets; /* a power of two */
+    uint32_t capacity;
+    uint32_t cursor; /* next set to sweep */
+    uint32_t count;  /* occupied, including those promoted */
+    uint64_t made, overwritten, expired, promotions;
+};
+
+/* `capacity`: a power of two, at least OG_HALFOPEN_WAYS. */
+size_t og_halfopen_bytes(uint32_t capacity);
+bool og_halfopen_init(struct og_halfopen *table, void *memory, uint32_t capacity);
+
+/* The entry of a key, or NULL when there is none, or it is older than `life_ms`, or its target died. */
+struct og_halfopen_entry *og_halfopen_find(struct og_halfopen *table, const struct og_pin_rules *rules,
+                                           const union og_pin_key *key, uint64_t hash, uint32_t life_ms,
+                                           uint32_t now_ms);
+
+/* Make or replace the entry of a key. */
+struct og_halfopen_entry *og_halfopen_put(struct og_halfopen *table, const struct og_pin_rules *rules,
+                                          const union og_pin_key *key, uint64_t hash, uint16_t target,
+                                          uint32_t server_isn, uint32_t client_isn, uint32_t now_ms);
+
+void og_halfopen_erase(struct og_halfopen *table, struct og_halfopen_entry *entry);
+
+/* Does the client's acknowledgement number confirm this SYN-ACK? */
+static inline bool og_halfopen_confirms(const struct og_halfopen_entry *entry, uint32_t ack)
+{
+    return ack - entry->server_isn - 1 < OG_HALFOPEN_ACK_WINDOW;
+}
+
+/* Free entries older than `life_ms` in the next `sets` sets; keeps `count` honest. */
+void og_halfopen_sweep(struct og_halfopen *table, uint32_t sets, uint32_t life_ms, uint32_t now_ms);
+
+#endif
