@@ -17,6 +17,7 @@
 
 #define PROGRAM "og_port"
 #define BPF_FS 0xcafe4a11 /* linux/magic.h BPF_FS_MAGIC */
+#define MOUNT_HINT " (mount -t bpf bpf /sys/fs/bpf)"
 
 static const char *const map_names[] = {"xsks_map", "destinations", "counters"};
 #define N_MAPS (sizeof(map_names) / sizeof(map_names[0]))
@@ -141,13 +142,13 @@ static bool make_pin_dir(const char *pin_dir, struct og_steering_error *error)
             *slash = '\0';
         /* Sysfs refuses directories: looking first gives the clear error below, not that of mkdir. */
         if (access(path, F_OK) && mkdir(path, 0700) && errno != EEXIST && errno != EPERM)
-            return fail(error, "pin directory %s: %s", path, strerror(errno));
+            return fail(error, "pin directory %s: %s" MOUNT_HINT, path, strerror(errno));
         if (!slash)
             break;
         *slash = '/';
     }
     if (statfs(pin_dir, &fs) || (uint32_t)fs.f_type != BPF_FS)
-        return fail(error, "pin directory %s is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf", pin_dir);
+        return fail(error, "pin directory %s is not on a BPF file system" MOUNT_HINT, pin_dir);
     return true;
 }
 
