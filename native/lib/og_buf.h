@@ -24,6 +24,15 @@ struct og_buf {
 uint8_t *og_buf_push(struct og_buf *buf, uint32_t bytes);
 uint8_t *og_buf_pull(struct og_buf *buf, uint32_t bytes);
 
+/* Cut the end off so that `len` bytes remain; nothing happens if there are no more than that. */
+static inline void og_buf_trim(struct og_buf *buf, uint32_t len)
+{
+    if (len < buf->len) {
+        buf->tailroom += buf->len - len;
+        buf->len = len;
+    }
+}
+
 /* The one way to read a packet: n bytes at offset, or NULL if they are not all there. */
 static inline const uint8_t *og_read(const uint8_t *data, uint32_t len, uint32_t offset, uint32_t n)
 {

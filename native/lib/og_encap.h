@@ -3,8 +3,9 @@
  * H.Encaps and H.Encaps.Red (RFC 8986 sections 5.1, 5.2), decapsulation (ECN: RFC 6040) and re-encapsulation. The packet
  * itself is never moved: a header is written in front of it, or its start is moved over the one it has.
  *
- * Two ways to encapsulate. One segment and no cookie (every packet of a hasher, every pinned packet of a router): one
- * copy of a ready-made IPv6 header, og_outer_push(). A list with candidates, visited segments or cookies: og_encap_push().
+ * Two ways to encapsulate. A path that many packets share: a template, built once with the tables; a packet costs one copy
+ * of it, then length, class, label, hop limit, and what is the flow's. A path of this packet alone: og_encap_push().
+ * One segment and no cookie: no SRH (Red). Everything else: the full segment list, nothing left out of it.
  */
 #ifndef OG_ENCAP_H
 #define OG_ENCAP_H
@@ -51,22 +52,38 @@ static inline void og_outer_write(struct og_ipv6 *ip, uint32_t payload_len, cons
     ip->hop_limit = fields->hop_limit;
 }
 
-/* Put a copy of `header` (next header, source and destination are used) in front of the IPv6 packet in `buf`. Returns the
- * copy for the flow's arguments, or NULL with buf unchanged. */
-static inline struct og_ipv6 *og_outer_push(struct og_buf *buf, const struct og_ipv6 *header,
-                                            const struct og_outer_fields *fields)
-{
-    uint32_t payload_len = buf->len;
+/* The headers for a path, ready to be copied. The length comes first: for a path of one segment everything is in one
+ * cache line. */
+struct og_template {
+    _Alignas(64) uint16_t len; /* bytes of `header` in use */
+    uint8_t header[OG_MAX_OVERHEAD];
+};
 
-    if (payload_len > UINT16_MAX || buf->headroom < sizeof(*header)) {
+/* False, and nothing written, if it is not a path. */
+bool og_template_build(struct og_template *template, const struct og_path *path, const struct og_sid *source,
+                       uint16_t tag);
+
+/* Put a copy in front of the IPv6 packet in `buf`. Returns the outer header for what is the flow's (arguments, cookies),
+ * or NULL with buf unchanged: no headroom, or a length that does not fit. */
+static inline struct og_ipv6 *og_template_push(struct og_buf *buf, const struct og_template *template,
+                                               const struct og_outer_fields *fields)
+{
+    uint32_t len = template->len;
+    uint32_t payload_len = buf->len + len - (uint32_t)sizeof(struct og_ipv6);
+
+    if (payload_len > UINT16_MAX || len > buf->headroom) {
         return NULL;
     }
-    buf->data -= sizeof(*header);
-    buf->headroom -= (uint32_t)sizeof(*header);
-    buf->len += (uint32_t)sizeof(*header);
+    buf->data -= len;
+    buf->headroom -= len;
+    buf->len += len;
 
     struct og_ipv6 *ip = (struct og_ipv6 *)buf->data;
-    memcpy(ip, header, sizeof(*ip));
+    if (len == sizeof(*ip)) {
+        memcpy(ip, template->header, sizeof(*ip)); /* of a known size: three moves, no call */
+    } else {
+        memcpy(ip, template->header, len);
+    }
     og_outer_write(ip, payload_len, fields);
     return ip;
 }

@@ -14,8 +14,8 @@
 
 #define OG_ICMP_HOP_LIMIT 64
 
-/* `buf` holds a client's packet to `VIP`, len as the packet says. It becomes an error from the VIP to the client with as
- * much of the packet as fits in 1280 bytes. False and unchanged without headroom (48 bytes). */
+/* `buf` starts at a client's packet to a VIP (at least its IPv6 header) and ends with it. It becomes an error from the
+ * VIP to the client with as much of the packet as fits in 1280 bytes. False and unchanged without headroom (48 bytes). */
 bool og_icmp_too_big(struct og_buf *buf, uint32_t mtu);
 bool og_icmp_time_exceeded(struct og_buf *buf);
 
@@ -27,13 +27,12 @@ struct og_fabric_error {
     uint8_t type, code;
     uint32_t mtu;              /* Packet Too Big, bytes */
     struct og_sid destination; /* where the packet was going: the segment that failed */
-    bool has_client;           /* the embedded packet reaches to the inner addresses: */
-    uint8_t client[16];        /* inner source */
-    uint8_t vip[16];           /* inner destination */
+    uint32_t client_packet;    /* offset of the client's packet in the error, with at least its IPv6 header; or 0 */
 };
 
 /* `data` is the whole packet to our Errors SID, `outer` parsed from it, `locator` our own. OG_V_FABRIC_ERROR, or
- * DROP_PROTOCOL, DROP_TRUNCATED, DROP_ICMP_TYPE, DROP_ICMP_EMBEDDED (not a packet of ours, or a wrong checksum). */
+ * DROP_PROTOCOL, DROP_TRUNCATED, DROP_ICMP_TYPE, DROP_ICMP_MTU, DROP_ICMP_EMBEDDED (wrong checksum, or not about a packet
+ * of ours). To tell a client of a Packet Too Big: og_buf_pull(client_packet), then og_icmp_too_big(). */
 enum og_verdict og_fabric_error_parse(const uint8_t *data, const struct og_outer *outer, const uint8_t locator[8],
                                       struct og_fabric_error *error);
 
