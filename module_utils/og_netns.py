@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network namespaces of this machine: entering them, reading their interfaces, carrying out a plan of og_veth."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ansible.module_utils.og_veth import OFFLOADS, Action, Configure, Create, Delete, Interface
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+Spaces = Mapping[str, int]
+"""Open descriptors of namespaces by name."""
+
+CLONE_NEWNET = 0x40000000
+IFF_UP = 0x1
+IFA_F_NODAD = 0x02
+# linux/ethtool.h: each offload's get and set command; linux/sockios.h: the ioctl that carries them.
+SIOCETHTOOL = 0x8946
+ETHTOOL_GET = {"tx": 0x16, "tso": 0x1E, "gso": 0x23, "gro": 0x2B}
+ETHTOOL_SET = {"tx": 0x17, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"setns: {os.strerror(number)}")
+
+
+@contextlib.contextmanager
+def inside(descriptor: int) -> Iterator[IPRoute]:
+    """Enter a namespace with a netlink socket of it, and come back."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(descriptor)
+        try:
+            with IPRoute() as netlink:
+                yield netlink
+        finally:
+            _setns(own)
+    finally:
+        os.close(own)
+
+
+def _ethtool(device: socket.socket, name: str, command: int, value: int = 0) -> int:
+    """Run one ethtool command on an interface of the present namespace; return the value it leaves."""
+    request = ctypes.create_string_buffer(struct.pack("=II", command, value))
+    fcntl.ioctl(device, SIOCETHTOOL, struct.pack("16sP", name.encode(), ctypes.addressof(request)).ljust(40, b"\0"))
+    return int(struct.unpack("=II", request.raw[:8])[1])
+
+
+def _offloads(device: socket.socket, name: str) -> frozenset[str]:
+    return frozenset(offload for offload in OFFLOADS if _ethtool(device, name, ETHTOOL_GET[offload]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one namespace says of itself: interfaces as they are, and peers by (namespace, index)."""
+
+    names: dict[int, str]
+    interfaces: dict[str, Interface]
+    peers: dict[str, tuple[str, int]]
+
+
+def _look(space: str, spaces: Spaces, names: set[str], partners: set[str]) -> _Seen:
+    with inside(spaces[space]) as netlink, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as device:
+        links = list(netlink.get_links())
+        # The kernel numbers other namespaces as it names them in a dump: ask for the numbers after the dump.
+        numbers = {netlink.get_netnsid(fd=spaces[partner])["nsid"]: partner for partner in partners}
+        numbers[None] = space
+        addresses: dict[int, set[str]] = {}
+        for entry in netlink.get_addr(family=socket.AF_INET6):
+            addresses.setdefault(entry["index"], set()).add(f"{entry.get('address')}/{entry['prefixlen']}")
+        seen = _Seen({link["index"]: link.get("ifname") for link in links}, {}, {})
+        for link in links:
+            name = link.get("ifname")
+            if name not in names:
+                continue
+            seen.interfaces[name] = Interface(
+                kind=link.get_nested("linkinfo", "kind") or "",
+                mtu=link.get("mtu"),
+                up=bool(link["flags"] & IFF_UP),
+                addresses=frozenset(addresses.get(link["index"], ())),
+                offloads=_offloads(device, name),
+            )
+            peer_space = numbers.get(link.get("link_netnsid"))
+            if peer_space is not None and link.get("link"):
+                seen.peers[name] = (peer_space, link.get("link"))
+    return seen
+
+
+def observe(spaces: Spaces, wanted: Mapping[str, set[str]], partners: Mapping[str, set[str]]) -> dict[str, dict[str, Interface]]:
+    """Return the `wanted` interfaces of every namespace; peers are known where they lie in one of its `partners`."""
+    seen = {space: _look(space, spaces, wanted[space], partners[space]) for space in spaces}
+    world: dict[str, dict[str, Interface]] = {}
+    for space, view in seen.items():
+        world[space] = {}
+        for name, found in view.interfaces.items():
+            peer_space, peer_index = view.peers.get(name, ("", 0))
+            peer_name = seen[peer_space].names.get(peer_index) if peer_space else None
+            peer = (peer_space, peer_name) if peer_name is not None else None
+            world[space][name] = Interface(found.kind, found.mtu, found.up, peer, found.addresses, found.offloads)
+    return world
+
+
+def _delete(action: Delete, spaces: Spaces) -> None:
+    with inside(spaces[action.space]) as netlink:
+        index = netlink.link_lookup(ifname=action.name)
+        if not index:  # went with its peer
+            return
+        try:
+            netlink.link("del", index=index[0])
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise
+
+
+def _create(action: Create, spaces: Spaces) -> None:
+    link = action.link
+    with inside(spaces[link.a.space]) as netlink:
+        peer = {"ifname": link.b.name, "mtu": link.mtu, "net_ns_fd": spaces[link.b.space]}
+        netlink.link("add", ifname=link.a.name, kind="veth", mtu=link.mtu, peer=peer)
+
+
+def _configure(action: Configure, spaces: Spaces) -> None:
+    with inside(spaces[action.space]) as netlink, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as device:
+        index = netlink.link_lookup(ifname=action.name)[0]
+        for offload in action.offloads_off:
+            _ethtool(device, action.name, ETHTOOL_SET[offload], 0)
+        if action.mtu is not None:
+            netlink.link("set", index=index, mtu=action.mtu)
+        if action.up is not None:
+            netlink.link("set", index=index, state="up" if action.up else "down")
+        for address in action.addresses:
+            host, length = address.split("/")
+            netlink.addr(
+                "replace", index=index, address=host, prefixlen=int(length), family=socket.AF_INET6, flags=IFA_F_NODAD
+            )
+
+
+def execute(action: Action, spaces: Spaces) -> None:
+    """Carry out one step of a plan. An address is usable at once: a cable with two ends has no duplicates to detect."""
+    match action:
+        case Delete():
+            _delete(action, spaces)
+        case Create():
+            _create(action, spaces)
+        case Configure():
+            _configure(action, spaces)
