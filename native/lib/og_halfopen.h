@@ -44,12 +44,11 @@ struct og_halfopen {
 size_t og_halfopen_bytes(uint32_t capacity);
 bool og_halfopen_init(struct og_halfopen *table, void *memory, uint32_t capacity);
 
-/* The entry of a key, or NULL when there is none, or it is older than `life_ms`, or its target died. */
+/* The entry of a key, or NULL when there is none, it is older than the service's half_open_ms, or its target died. */
 struct og_halfopen_entry *og_halfopen_find(struct og_halfopen *table, const struct og_pin_rules *rules,
-                                           const union og_pin_key *key, uint64_t hash, uint32_t life_ms,
-                                           uint32_t now_ms);
+                                           const union og_pin_key *key, uint64_t hash, uint32_t now_ms);
 
-/* Make or replace the entry of a key. */
+/* Make or replace the entry of a key. NULL only when the target has no generation (it is not in the tables). */
 struct og_halfopen_entry *og_halfopen_put(struct og_halfopen *table, const struct og_pin_rules *rules,
                                           const union og_pin_key *key, uint64_t hash, uint16_t target,
                                           uint32_t server_isn, uint32_t client_isn, uint32_t now_ms);
@@ -62,7 +61,7 @@ static inline bool og_halfopen_confirms(const struct og_halfopen_entry *entry, u
     return ack - entry->server_isn - 1 < OG_HALFOPEN_ACK_WINDOW;
 }
 
-/* Free entries older than `life_ms` in the next `sets` sets; keeps `count` honest. */
-void og_halfopen_sweep(struct og_halfopen *table, uint32_t sets, uint32_t life_ms, uint32_t now_ms);
+/* Free void and old entries in the next `sets` sets; keeps `count` honest. */
+void og_halfopen_sweep(struct og_halfopen *table, const struct og_pin_rules *rules, uint32_t sets, uint32_t now_ms);
 
 #endif

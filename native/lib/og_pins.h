@@ -57,12 +57,14 @@ struct og_pin {
 };
 _Static_assert(sizeof(struct og_pin) == 32, "two slots per 64-byte line");
 
+#define OG_PIN_SEEN_MASK 0xfffffu
 #define OG_PIN_IDLE_MAX_S (1u << 18) /* 3 days; keeps `seen` comparable when a sweep takes as long again */
 
 /* What makes a pin void; built with the tables (og_tables_pin_rules). */
 struct og_pin_rules {
     uint32_t idle_s[64];    /* by service index; 0 = no such service, its pins are void */
     uint32_t closing_s[64];
+    uint32_t half_open_ms[64];
     uint32_t generation[OG_TARGETS]; /* current generation (16 bits) by target, or OG_PIN_NO_TARGET */
 };
 #define OG_PIN_NO_TARGET 0xffffffffu
@@ -81,7 +83,7 @@ struct og_pins {
     uint64_t lines;    /* home lines, below 2^32; OG_PINS_WINDOW - 1 more follow */
     uint64_t capacity; /* advertised; slots = 2 per pin of it */
     uint64_t count, closing;
-    uint64_t cursor; /* next line to sweep */
+    uint64_t cursor; /* next slot to sweep */
     struct og_pins_stats stats;
 };
 
@@ -102,7 +104,8 @@ static inline void og_pins_prefetch(const struct og_pins *pins, uint64_t hash)
 struct og_pin *og_pins_find(struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
                             uint64_t hash, uint32_t now_s);
 
-/* Insert or replace; never fails: in a full window a void pin goes first, then the oldest closing, then the oldest. */
+/* Insert or replace. In a full window a void pin goes first, then the oldest closing one, then the oldest. NULL only when
+ * the target has no generation (it is not in the tables). */
 struct og_pin *og_pins_put(struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
                            uint64_t hash, uint16_t target, uint32_t isn, uint32_t now_s);
 
@@ -117,15 +120,15 @@ void og_pins_sweep(struct og_pins *pins, const struct og_pin_rules *rules, uint6
 /* A packet of the flow was seen. Writes only when the second changed, so that a busy pin's line stays clean. */
 static inline void og_pin_touch(struct og_pin *pin, uint32_t now_s)
 {
-    const uint32_t seen = now_s & 0xfffffu;
-    if (pin->seen != seen)
-        pin->seen = seen;
+    if (pin->seen != (now_s & OG_PIN_SEEN_MASK)) {
+        pin->seen = now_s & OG_PIN_SEEN_MASK;
+    }
 }
 
 /* Seconds since the last packet. */
 static inline uint32_t og_pin_idle(const struct og_pin *pin, uint32_t now_s)
 {
-    return (now_s - pin->seen) & 0xfffffu;
+    return (now_s - pin->seen) & OG_PIN_SEEN_MASK;
 }
 
 /* For listing: copies of used slots from `*cursor` (a slot number, 0 at first) on, at most `max`. The owner may write

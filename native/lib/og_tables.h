@@ -19,6 +19,7 @@
 #define OG_MAX_SITES 16
 #define OG_NO_MEMBER 0xffffu
 
+/* A service's place in the list is its index: the bit in masks, and what pins refer to. protocol 0 = index not in use. */
 struct og_service {
     uint8_t vip[16];
     uint16_t port; /* network byte order */
@@ -114,7 +115,7 @@ uint16_t og_tables_router_at(const struct og_tables *tables, const struct og_hea
 
 /* First and second pick among the agents of a service at a site: the flow's slot, then further slots by the permutation
  * pi, until two different usable agents are found. Returns how many (0, 1, 2). Usable: weight above 0, not suspect,
- * a listener. When all are suspect, those that do not deny a listener. */
+ * no denial of a listener; with health NULL: weight above 0. */
 unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,
                           uint16_t site, uint64_t flow_hash, uint16_t picks[2]);
 
