@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define OG_RATE_SETS 1024 /* a power of two; 64 bytes each */
+#define OG_RATE_SETS 1024 /* 64 bytes each */
 #define OG_RATE_WAYS 4
 
 struct og_rate_slot {
@@ -18,7 +18,7 @@ struct og_rate_slot {
 };
 
 struct og_rate {
-    _Alignas(64) struct og_rate_slot slots[OG_RATE_SETS][OG_RATE_WAYS];
+    struct og_rate_slot slots[OG_RATE_SETS][OG_RATE_WAYS];
     uint64_t key[2]; /* places a source in a set: an attacker must not choose which buckets he pushes out */
     uint64_t interval_ns, burst_ns;             /* per source */
     uint64_t total_interval_ns, total_burst_ns; /* all sources: bounds what spoofed ones can get */

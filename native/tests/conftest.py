@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures shared by the tests of native/lib."""
+
+from __future__ import annotations
+
+import pytest
+
+from native.tests import oglib
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fuzz: a short run of a fuzzer under the sanitizers")
+    config.addinivalue_line("markers", "netns: makes network namespaces, needs root")
+
+
+@pytest.fixture(scope="session")
+def og() -> oglib.OgLibrary:
+    """The library at release flags."""
+    return oglib.load()
