@@ -6,15 +6,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ansible.module_utils.og_veth import OFFLOADS, Action, Configure, Create, Delete, Interface
+from ansible.module_utils.og_veth import Action, Configure, Create, Delete, Interface
 from pyroute2 import IPRoute
+from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
 from pyroute2.netlink.exceptions import NetlinkError
 
 Spaces = Mapping[str, int]
@@ -23,10 +22,6 @@ Spaces = Mapping[str, int]
 CLONE_NEWNET = 0x40000000
 IFF_UP = 0x1
 IFA_F_NODAD = 0x02
-# linux/ethtool.h: each offload's get and set command; linux/sockios.h: the ioctl that carries them.
-SIOCETHTOOL = 0x8946
-ETHTOOL_GET = {"tx": 0x16, "tso": 0x1E, "gso": 0x23, "gro": 0x2B}
-ETHTOOL_SET = {"tx": 0x17, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,15 +47,43 @@ def inside(descriptor: int) -> Iterator[IPRoute]:
         os.close(own)
 
 
-def _ethtool(device: socket.socket, name: str, command: int, value: int = 0) -> int:
-    """Run one ethtool command on an interface of the present namespace; return the value it leaves."""
-    request = ctypes.create_string_buffer(struct.pack("=II", command, value))
-    fcntl.ioctl(device, SIOCETHTOOL, struct.pack("16sP", name.encode(), ctypes.addressof(request)).ljust(40, b"\0"))
-    return int(struct.unpack("=II", request.raw[:8])[1])
+def _belongs(feature: str) -> str | None:
+    """Return which of OFFLOADS a feature of the kernel is part of; ethtool groups them the same way."""
+    if feature.startswith("tx-checksum-"):
+        return "tx"
+    if feature.startswith("tx-tcp") and feature.endswith("segmentation"):
+        return "tso"
+    return {"tx-generic-segmentation": "gso", "rx-gro": "gro"}.get(feature)
 
 
-def _offloads(device: socket.socket, name: str) -> frozenset[str]:
-    return frozenset(offload for offload in OFFLOADS if _ethtool(device, name, ETHTOOL_GET[offload]))
+@contextlib.contextmanager
+def _ethtool(name: str) -> Iterator[IoctlEthtool]:
+    device = IoctlEthtool(name)
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+def _offloads(name: str) -> frozenset[str]:
+    """Return the offloads of which any part is on, of an interface in the present namespace."""
+    with _ethtool(name) as device:
+        features = device.get_features()
+    return frozenset(group for feature, active, *_ in features if active and (group := _belongs(feature)) is not None)
+
+
+def _switch_off(name: str, offloads: tuple[str, ...]) -> None:
+    with _ethtool(name) as device:
+        features = device.get_features()
+        for feature, active, *_ in features:
+            if active and _belongs(feature) in offloads:
+                features[feature] = False
+        # The kernel answers "not quite" where one feature brings down another: what counts is what is left.
+        with contextlib.suppress(NotSupportedError):
+            device.set_features(features)
+    left = sorted(_offloads(name) & set(offloads))
+    if left:
+        raise OSError(errno.EOPNOTSUPP, f"{name}: the driver keeps {', '.join(left)} on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +96,7 @@ class _Seen:
 
 
 def _look(space: str, spaces: Spaces, names: set[str], partners: set[str]) -> _Seen:
-    with inside(spaces[space]) as netlink, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as device:
+    with inside(spaces[space]) as netlink:
         links = list(netlink.get_links())
         # The kernel numbers other namespaces as it names them in a dump: ask for the numbers after the dump.
         numbers = {netlink.get_netnsid(fd=spaces[partner])["nsid"]: partner for partner in partners}
@@ -91,7 +114,7 @@ def _look(space: str, spaces: Spaces, names: set[str], partners: set[str]) -> _S
                 mtu=link.get("mtu"),
                 up=bool(link["flags"] & IFF_UP),
                 addresses=frozenset(addresses.get(link["index"], ())),
-                offloads=_offloads(device, name),
+                offloads=_offloads(name),
             )
             peer_space = numbers.get(link.get("link_netnsid"))
             if peer_space is not None and link.get("link"):
@@ -99,7 +122,9 @@ def _look(space: str, spaces: Spaces, names: set[str], partners: set[str]) -> _S
     return seen
 
 
-def observe(spaces: Spaces, wanted: Mapping[str, set[str]], partners: Mapping[str, set[str]]) -> dict[str, dict[str, Interface]]:
+def observe(
+    spaces: Spaces, wanted: Mapping[str, set[str]], partners: Mapping[str, set[str]]
+) -> dict[str, dict[str, Interface]]:
     """Return the `wanted` interfaces of every namespace; peers are known where they lie in one of its `partners`."""
     seen = {space: _look(space, spaces, wanted[space], partners[space]) for space in spaces}
     world: dict[str, dict[str, Interface]] = {}
@@ -133,10 +158,10 @@ def _create(action: Create, spaces: Spaces) -> None:
 
 
 def _configure(action: Configure, spaces: Spaces) -> None:
-    with inside(spaces[action.space]) as netlink, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as device:
+    with inside(spaces[action.space]) as netlink:
         index = netlink.link_lookup(ifname=action.name)[0]
-        for offload in action.offloads_off:
-            _ethtool(device, action.name, ETHTOOL_SET[offload], 0)
+        if action.offloads_off:
+            _switch_off(action.name, action.offloads_off)
         if action.mtu is not None:
             netlink.link("set", index=index, mtu=action.mtu)
         if action.up is not None:
