@@ -45,7 +45,7 @@ class Thresholds:
 
     panic: float = 0.0
     router_panic: float = 0.5
-    vanish_s: int = 10
+    vanish_s: int = 60
     forget_s: int = 8000
 
 

@@ -27,7 +27,7 @@ _WEIGHTS: dict[str, Any] = {
     "additionalProperties": _WEIGHT,
     "description": "Weight by node name; wins over the weight the node registered in Consul.",
 }
-_SECONDS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 604800}
+_SECONDS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 262144}
 
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -124,7 +124,7 @@ SCHEMA: dict[str, Any] = {
                     "type": "integer",
                     "minimum": 0,
                     "maximum": 3600,
-                    "description": "How long a member that is gone from Consul keeps its weight. Default 10.",
+                    "description": "How long a member that is gone from Consul keeps its weight. Default 60.",
                 },
                 "forget_s": {
                     "type": "integer",

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon asks Consul for, given the inventory and the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from og.control.consul import Query, keys_query, service_query
+from og.control.view import HASHER_SERVICE, ROUTER_SERVICE, parse_drains, parse_instances
+
+if TYPE_CHECKING:
+    from og.control.config import Config
+    from og.policy.check import Policy
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to follow: a Consul service, or the drains, of one site."""
+
+    kind: str  # "service" or "drains"
+    site: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.site}/{self.name}"
+
+    def query(self, config: Config) -> Query:
+        """Return the query; a site is a datacenter, and the own one is Consul's default."""
+        datacenter = None if self.site == config.site else self.site
+        if self.kind == "service":
+            return service_query(self.name, datacenter)
+        return keys_query(drain_prefix(self.site), datacenter)
+
+    def parse(self, answer: object) -> object:
+        """Make data of an answer. Raises ValueError."""
+        if self.kind == "service":
+            return parse_instances(answer)
+        return parse_drains(answer, drain_prefix(self.site))
+
+
+def drain_prefix(site: str) -> str:
+    """Keys below this one name nodes that get no new flows."""
+    return f"og/{site}/drain/"
+
+
+def sources(config: Config, policy: Policy) -> frozenset[Source]:
+    """Everything to follow. Only the own site: others join here once tables can use them."""
+    site = config.site
+    names = {ROUTER_SERVICE}
+    if config.role == "router":
+        names |= {policy.service(service).members for service in config.service_names}
+    else:
+        names.add(HASHER_SERVICE)  # to see whether Consul lost this node itself
+    return frozenset({Source("service", site, name) for name in names} | {Source("drains", site, "drain")})
