@@ -79,6 +79,7 @@ struct og_app {
 
     struct og_tables *_Atomic tables; /* NULL until the first document; read by poll threads under `qsbr` */
     struct rte_rcu_qsbr *qsbr;
+    _Atomic uint64_t version; /* grows after each swap of `tables` */
     pthread_mutex_t tables_lock; /* writers, and readers that are not poll threads */
 
     struct og_health health;

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "app.h"
+#include "document.h"
+
+#define MAX_CLIENTS 8
+#define MAX_LINE (16u << 20) /* 1024 agents with 64 services each need about 3 MB */
+#define SEND_TIMEOUT_S 2     /* a client that does not read must not stop the others */
+#define GROUP "og"
+
+struct client {
+    int fd; /* -1 = free */
+    char *line;
+    size_t used, size;
+};
+
+struct control {
+    pthread_t thread;
+    bool running;
+    int listener;
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    struct client clients[MAX_CLIENTS];
+};
+
+static struct control control = {.listener = -1};
+
+void og_control_give_group(const char *path, unsigned mode)
+{
+    const struct group *group = getgrnam(GROUP);
+
+    if (chmod(path, mode) || (group && chown(path, (uid_t)-1, group->gr_gid)))
+        og_log("%s: cannot set group %s and mode %o: %s", path, GROUP, mode, strerror(errno));
+}
+
+/* ---- documents ---------------------------------------------------------------------------------------------------- */
+
+static bool write_all(int fd, const char *data, size_t n)
+{
+    while (n) {
+        ssize_t written = write(fd, data, n);
+
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return false;
+        data += written;
+        n -= (size_t)written;
+    }
+    return true;
+}
+
+/* Temporary file, fsync, rename, fsync of the directory: after a power failure there is the old one or the new one. */
+static bool persist(const struct og_app *app, const json_t *document, struct og_error *error)
+{
+    char path[300], temporary[310];
+    char *text = json_dumps(document, JSON_COMPACT | JSON_SORT_KEYS);
+    int fd, directory;
+    bool ok;
+
+    snprintf(path, sizeof(path), "%s/%s.tables.json", app->options.state_dir, app->role->name);
+    snprintf(temporary, sizeof(temporary), "%s.new", path);
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    ok = text && fd >= 0 && write_all(fd, text, strlen(text)) && fsync(fd) == 0 && rename(temporary, path) == 0;
+    if (!ok)
+        og_fail(error, "%s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    free(text);
+    directory = ok ? open(app->options.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (directory >= 0) {
+        (void)fsync(directory); /* not every file system can; the rename stands */
+        close(directory);
+    }
+    return ok;
+}
+
+/* Puts new tables in the place of the old ones and frees these when no poll thread can see them any more. */
+static void swap(struct og_app *app, struct og_tables *tables)
+{
+    struct og_tables *old;
+
+    pthread_mutex_lock(&app->tables_lock);
+    old = atomic_exchange_explicit(&app->tables, tables, memory_order_acq_rel);
+    atomic_fetch_add_explicit(&app->version, 1, memory_order_release);
+    rte_rcu_qsbr_synchronize(app->qsbr, RTE_QSBR_THRID_INVALID);
+    og_tables_free(old);
+    pthread_mutex_unlock(&app->tables_lock);
+}
+
+static uint64_t running_generation(struct og_app *app)
+{
+    const struct og_tables *tables = atomic_load(&app->tables);
+
+    return tables ? og_tables_spec(tables)->generation : 0;
+}
+
+/* Everything that can fail is before the swap. Called by one thread at a time. */
+static bool load(struct og_app *app, json_t *document, bool force, bool keep, struct og_error *error)
+{
+    struct og_document_self self = {
+        .fabric_mtu = app->options.fabric_mtu, .dscp = app->options.dscp, .router = app->role->router};
+    struct og_json_error reason;
+    struct og_tables *tables;
+    uint64_t generation;
+
+    memcpy(self.locator, app->options.locator, sizeof(self.locator));
+    tables = og_document_build(document, &self, &reason);
+    if (!tables)
+        return og_fail(error, "%s", reason.text);
+    generation = og_tables_spec(tables)->generation;
+    if (!force && generation <= running_generation(app)) {
+        og_fail(error, "generation: %llu is not above the running one, %llu", (unsigned long long)generation,
+                (unsigned long long)running_generation(app));
+        og_tables_free(tables);
+        return false;
+    }
+    if (keep && !persist(app, document, error)) {
+        og_tables_free(tables);
+        return false;
+    }
+    swap(app, tables);
+    og_log("tables: generation %llu", (unsigned long long)generation);
+    return true;
+}
+
+bool og_control_load_file(struct og_app *app, const char *file, struct og_error *error)
+{
+    struct og_error reason;
+    json_error_t syntax;
+    json_t *document = json_load_file(file, JSON_REJECT_DUPLICATES, &syntax);
+    bool ok;
+
+    if (!document)
+        return og_fail(error, "%s: line %d: %s", file, syntax.line, syntax.text);
+    ok = load(app, document, true, false, &reason);
+    if (!ok)
+        og_fail(error, "%.150s: %.350s", file, reason.text);
+    json_decref(document);
+    return ok;
+}
+
+void og_control_load_persisted(struct og_app *app)
+{
+    struct og_error error;
+    char path[300];
+
+    snprintf(path, sizeof(path), "%s/%s.tables.json", app->options.state_dir, app->role->name);
+    if (access(path, F_OK) == 0 && !og_control_load_file(app, path, &error))
+        og_log("starting without tables: %s", error.text);
+}
+
+/* ---- requests ----------------------------------------------------------------------------------------------------- */
+
+static json_t *refusal(const char *text)
+{
+    return json_pack("{s:b, s:s}", "ok", 0, "error", text);
+}
+
+static json_t *answer_load(struct og_app *app, json_t *request)
+{
+    json_t *document = json_object_get(request, "tables");
+    json_t *force = json_object_get(request, "force");
+    struct og_error error;
+
+    if (!document)
+        return refusal("tables: is missing");
+    if (force && !json_is_boolean(force))
+        return refusal("force: neither true nor false");
+    if (!load(app, document, json_is_true(force), true, &error))
+        return refusal(error.text);
+    return json_pack("{s:b, s:I}", "ok", 1, "generation", (json_int_t)running_generation(app));
+}
+
+static void add_suspects(const struct og_prober *prober, json_t *suspects)
+{
+    for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
+        for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
+            const struct og_target *target = &prober->targets[kind][prober->ids[kind][i]];
+
+            if (target->suspect)
+                json_array_append_new(suspects, json_string(target->name));
+        }
+    }
+}
+
+static json_t *answer_status(struct og_app *app)
+{
+    const struct og_tables *tables = atomic_load(&app->tables);
+    char digest[2 * sizeof(((struct og_tables_spec *)0)->digest) + 1] = "";
+    char incarnation[17];
+    json_t *suspects = json_array();
+
+    for (size_t i = 0; tables && i < sizeof(og_tables_spec(tables)->digest); i++)
+        snprintf(digest + 2 * i, 3, "%02x", og_tables_spec(tables)->digest[i]);
+    snprintf(incarnation, sizeof(incarnation), "%016llx", (unsigned long long)app->incarnation);
+    add_suspects(&app->prober, suspects);
+    return json_pack("{s:b, s:s, s:I, s:s, s:s, s:b, s:o}", "ok", 1, "role", app->role->name, "generation",
+                     (json_int_t)running_generation(app), "digest", digest, "incarnation", incarnation, "serving",
+                     (int)app->serving, "suspect", suspects);
+}
+
+static json_t *answer(struct og_app *app, const char *line, size_t length)
+{
+    json_error_t syntax;
+    json_t *request = json_loadb(line, length, JSON_REJECT_DUPLICATES, &syntax);
+    const char *op = json_string_value(json_object_get(request, "op"));
+    json_t *reply;
+
+    if (!request) {
+        char text[256];
+
+        snprintf(text, sizeof(text), "not a JSON document: column %d: %s", syntax.column, syntax.text);
+        return refusal(text);
+    }
+    if (op && strcmp(op, "load") == 0)
+        reply = answer_load(app, request);
+    else if (op && strcmp(op, "status") == 0)
+        reply = answer_status(app);
+    else
+        reply = refusal("op: neither load nor status");
+    json_decref(request);
+    return reply;
+}
+
+/* ---- socket ------------------------------------------------------------------------------------------------------- */
+
+static void client_close(struct client *client)
+{
+    close(client->fd);
+    free(client->line);
+    *client = (struct client){.fd = -1};
+}
+
+static bool send_reply(struct client *client, json_t *reply)
+{
+    char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+    bool ok = text != NULL;
+
+    for (size_t sent = 0, n = ok ? strlen(text) + 1 : 0; ok && sent < n;) {
+        ssize_t rc;
+
+        text[n - 1] = '\n';
+        rc = send(client->fd, text + sent, n - sent, MSG_NOSIGNAL);
+        ok = rc > 0;
+        sent += ok ? (size_t)rc : 0;
+    }
+    free(text);
+    json_decref(reply);
+    return ok;
+}
+
+/* Answers every whole line that has come. */
+static bool serve_lines(struct og_app *app, struct client *client)
+{
+    char *end;
+
+    while ((end = memchr(client->line, '\n', client->used))) {
+        const size_t length = (size_t)(end - client->line);
+
+        if (!send_reply(client, answer(app, client->line, length)))
+            return false;
+        client->used -= length + 1;
+        memmove(client->line, end + 1, client->used);
+    }
+    return true;
+}
+
+static bool client_read(struct og_app *app, struct client *client)
+{
+    ssize_t n;
+
+    if (client->used == client->size) {
+        const size_t size = client->size ? 2 * client->size : 65536;
+        char *line = size <= MAX_LINE ? realloc(client->line, size) : NULL;
+
+        if (!line) {
+            (void)send_reply(client, refusal("line is too long"));
+            return false;
+        }
+        client->line = line;
+        client->size = size;
+    }
+    n = recv(client->fd, client->line + client->used, client->size - client->used, 0);
+    if (n <= 0)
+        return n < 0 && errno == EINTR;
+    client->used += (size_t)n;
+    return serve_lines(app, client);
+}
+
+static void client_accept(void)
+{
+    const struct timeval timeout = {.tv_sec = SEND_TIMEOUT_S};
+    int fd = accept4(control.listener, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+    for (size_t i = 0; i < MAX_CLIENTS; i++) {
+        if (control.clients[i].fd < 0) {
+            control.clients[i] = (struct client){.fd = fd};
+            return;
+        }
+    }
+    close(fd); /* too many: this one sees the end of the stream */
+}
+
+static void *serve(void *argument)
+{
+    struct og_app *app = argument;
+
+    while (!atomic_load(&app->stop)) {
+        struct pollfd waits[MAX_CLIENTS + 1];
+
+        for (size_t i = 0; i < MAX_CLIENTS; i++)
+            waits[i] = (struct pollfd){.fd = control.clients[i].fd, .events = POLLIN};
+        waits[MAX_CLIENTS] = (struct pollfd){.fd = control.listener, .events = POLLIN};
+        if (poll(waits, MAX_CLIENTS + 1, 100) <= 0)
+            continue;
+        for (size_t i = 0; i < MAX_CLIENTS; i++) {
+            if (waits[i].revents && !client_read(app, &control.clients[i]))
+                client_close(&control.clients[i]);
+        }
+        if (waits[MAX_CLIENTS].revents)
+            client_accept();
+    }
+    return NULL;
+}
+
+static bool listen_on(struct og_app *app, struct og_error *error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int n = snprintf(control.path, sizeof(control.path), "%s/%s.sock", app->options.runtime_dir, app->role->name);
+
+    if (n < 0 || (size_t)n >= sizeof(control.path))
+        return og_fail(error, "runtime_dir: too long for a socket: %s", app->options.runtime_dir);
+    memcpy(address.sun_path, control.path, (size_t)n + 1);
+    control.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)unlink(control.path); /* left behind by a process that was killed */
+    if (control.listener < 0 || bind(control.listener, (struct sockaddr *)&address, sizeof(address)) ||
+        listen(control.listener, MAX_CLIENTS))
+        return og_fail(error, "%s: %s", control.path, strerror(errno));
+    og_control_give_group(control.path, 0660);
+    return true;
+}
+
+bool og_control_start(struct og_app *app, struct og_error *error)
+{
+    int rc;
+
+    for (size_t i = 0; i < MAX_CLIENTS; i++)
+        control.clients[i].fd = -1;
+    if (!listen_on(app, error))
+        return false;
+    rc = pthread_create(&control.thread, NULL, serve, app);
+    if (rc)
+        return og_fail(error, "table socket: cannot start a thread: %s", strerror(rc));
+    pthread_setname_np(control.thread, "og-control");
+    control.running = true;
+    return true;
+}
+
+void og_control_stop(void)
+{
+    if (!control.running)
+        return;
+    pthread_join(control.thread, NULL);
+    control.running = false;
+    for (size_t i = 0; i < MAX_CLIENTS; i++) {
+        if (control.clients[i].fd >= 0)
+            client_close(&control.clients[i]);
+    }
+    close(control.listener);
+    (void)unlink(control.path);
+}
