@@ -24,18 +24,24 @@ def _address(text: str) -> str:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Describe the command line."""
     parser = argparse.ArgumentParser(prog="og-load", description=__doc__)
     parser.add_argument("--host", required=True, type=_address, help="IPv6 address of the service")
     parser.add_argument("--port", type=int, default=80)
     parser.add_argument("--path", default="/")
     parser.add_argument("--held", type=int, default=0, metavar="N", help="connections kept open until the end")
     parser.add_argument("--held-rate", type=float, default=500, metavar="N/S", help="how fast these are opened")
-    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="between two requests of a held connection")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="S", help="between two requests of a held connection"
+    )
     parser.add_argument("--rate", type=float, default=0, metavar="N/S", help="new short connections per second")
     parser.add_argument("--total", type=int, default=0, metavar="N", help="stop after N short connections")
-    parser.add_argument("--requests-per-connection", type=int, default=1, metavar="N", help="requests of a short connection")
-    parser.add_argument("--stream-interval", type=float, default=0, metavar="S", help="between requests of a short connection")
+    parser.add_argument(
+        "--requests-per-connection", type=int, default=1, metavar="N", help="requests of a short connection"
+    )
+    parser.add_argument(
+        "--stream-interval", type=float, default=0, metavar="S", help="between requests of a short connection"
+    )
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="end after this time")
     parser.add_argument("--timeout", type=float, default=10, metavar="S", help="for a connection and for an answer")
     parser.add_argument("--source", type=_address, help="local address")
@@ -59,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     def show(second: int, entry: Second) -> None:
-        print(f"{second} open={entry.open} opened={entry.opened} requests={entry.requests} failed={entry.failed}",
-              file=sys.stderr, flush=True)
+        line = f"{second} open={entry.open} opened={entry.opened} requests={entry.requests} failed={entry.failed}"
+        print(line, file=sys.stderr, flush=True)
 
     engine = Engine(options, show if args.progress else None)
     for number in (signal.SIGTERM, signal.SIGINT):

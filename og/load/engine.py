@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """An epoll loop that keeps thousands of TCP connections and records what became of each.
 
-Two populations share the loop: *held* connections are opened first and exchange a request every `interval` seconds until
-the end; *stream* connections arrive at a fixed rate, make a few requests and close. A connection is broken when the
-network or the server ends it, or when an answer does not come within `timeout`; there are no retries that could hide it.
+Two populations share the loop: *held* connections are opened first and exchange a request every `interval` seconds
+until the end; *stream* connections arrive at a fixed rate, make a few requests and close. A connection is broken when
+the network or the server ends it, or when an answer does not come within `timeout`; no retry could hide it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import itertools
 import selectors
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from og.load import http
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HELD = "held"
 STREAM = "stream"
 OK = "ok"
+LONGEST_WAIT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,31 @@ class _Connection:
     closed: bool = False
 
 
+class _Arrivals:
+    """When connections are due: `rate` per second from the first look on, `total` of them (None: no end)."""
+
+    def __init__(self, rate: float, total: int | None) -> None:
+        self._step = 1.0 / rate if rate > 0 else 0.0
+        self._left = (float("inf") if total is None else float(total)) if rate > 0 else 0.0
+        self.next = 0.0 if self._left else float("inf")
+
+    @property
+    def done(self) -> bool:
+        """No more will come."""
+        return self._left <= 0
+
+    def due(self, now: float) -> int:
+        """How many to open now."""
+        if not self.next:
+            self.next = now
+        count = 0
+        while self._left > 0 and now >= self.next:
+            count += 1
+            self._left -= 1
+            self.next = self.next + self._step if self._left > 0 else float("inf")
+        return count
+
+
 class Engine:
     """Runs one load. `run()` returns when the stream is complete, the duration is over or `stop()` was called."""
 
@@ -102,44 +132,40 @@ class Engine:
 
     def run(self) -> None:
         """Open, exchange, record. Never raises for what the network does: that is what the records are for."""
-        begin = time.time()
         options = self.options
-        next_held, next_stream = begin, begin
-        held_made = stream_made = 0
-        second = int(begin)
-        while not self._stopping:
+        end = time.time() + options.duration if options.duration else float("inf")
+        held = _Arrivals(options.held_rate, options.held)
+        stream = _Arrivals(options.rate, options.total or None)
+        second = int(time.time())
+        while True:
             now = time.time()
-            if options.duration and now - begin >= options.duration:
+            ending = self._stopping or now >= end
+            if ending:
+                self._drain()
+            else:
+                for _ in range(held.due(now)):
+                    self._open(HELD, -1, options.interval)
+                for _ in range(stream.due(now)):
+                    self._open(STREAM, options.requests_per_connection, options.stream_interval)
+            if not self._live and (ending or (stream.done and not options.duration)):
                 break
-            while held_made < options.held and now >= next_held:
-                self._open(HELD, -1, options.interval)
-                held_made += 1
-                next_held += 1.0 / options.held_rate
-            stream_left = options.rate > 0 and (not options.total or stream_made < options.total)
-            while stream_left and now >= next_stream:
-                self._open(STREAM, options.requests_per_connection, options.stream_interval)
-                stream_made += 1
-                next_stream += 1.0 / options.rate
-                stream_left = not options.total or stream_made < options.total
-            if not options.duration and not stream_left and not options.held and not self._live:
-                break
-            wake = now + 0.05
-            if stream_left:
-                wake = min(wake, next_stream)
-            if held_made < options.held:
-                wake = min(wake, next_held)
-            if self._timers:
-                wake = min(wake, self._timers[0][0])
+            wake = min(now + LONGEST_WAIT_S, held.next, stream.next, self._timers[0][0] if self._timers else now + 1)
             for key, _ in self._selector.select(max(0.0, wake - time.time())):
                 self._ready(key.data)
             self._due(time.time())
             if int(now) != second:
                 self._close_second(second)
                 second = int(now)
-        for connection in list(self._live):
-            self._end(connection, OK if not connection.connecting else "unfinished")
         self._close_second(second)
         self._selector.close()
+
+    def _drain(self) -> None:
+        """End what is idle; what waits for an answer gets it, or its timeout."""
+        for connection in list(self._live):
+            if connection.record.population == HELD:
+                connection.left = min(abs(connection.left), 1)
+            if not connection.deadline:
+                self._end(connection, OK)
 
     def _close_second(self, second: int) -> None:
         entry = self.seconds.setdefault(second, Second())
@@ -201,7 +227,7 @@ class Engine:
             return
         except OSError as error:
             self._end(connection, _name(error.errno or errno.EIO))
-        except http.BadResponse as error:
+        except http.BadResponseError as error:
             self._end(connection, f"bad response: {error}")
 
     def _send(self, connection: _Connection) -> None:
@@ -254,10 +280,8 @@ class Engine:
         if outcome != OK:
             self._now().failed += 1
         self._live.discard(connection)
-        try:
+        with contextlib.suppress(KeyError):
             self._selector.unregister(connection.sock)
-        except KeyError:
-            pass
         connection.sock.close()
 
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from og.load.engine import OK, Record, Second
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 def summary(records: Iterable[Record], seconds: Mapping[int, Second], elapsed: float) -> dict[str, Any]:
@@ -35,7 +37,14 @@ def summary(records: Iterable[Record], seconds: Mapping[int, Second], elapsed: f
         "seconds": round(elapsed, 3),
         "rps": round(answered / elapsed, 1) if elapsed > 0 else 0.0,
         "timeline": [
-            {"t": t, "opened": s.opened, "failed": s.failed, "requests": s.requests, "open": s.open, "backends": s.backends}
+            {
+                "t": t,
+                "opened": s.opened,
+                "failed": s.failed,
+                "requests": s.requests,
+                "open": s.open,
+                "backends": s.backends,
+            }
             for t, s in sorted(seconds.items())
         ],
     }

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scapy.utils import RawPcapReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
@@ -62,9 +65,17 @@ def frame(data: bytes, when: float = 0.0) -> Frame | None:
     tcp = packet[offset:]
     payload = int.from_bytes(packet[4:6], "big") - (offset - 40) - (tcp[12] >> 4) * 4
     return Frame(
-        time=when, outer_src=_address(outer[8:24]), outer_dst=_address(outer[24:40]), srh=srh, encapsulated=encapsulated,
-        src=_address(packet[8:24]), dst=_address(packet[24:40]), sport=int.from_bytes(tcp[0:2], "big"),
-        dport=int.from_bytes(tcp[2:4], "big"), flags=tcp[13], payload=payload,
+        time=when,
+        outer_src=_address(outer[8:24]),
+        outer_dst=_address(outer[24:40]),
+        srh=srh,
+        encapsulated=encapsulated,
+        src=_address(packet[8:24]),
+        dst=_address(packet[24:40]),
+        sport=int.from_bytes(tcp[0:2], "big"),
+        dport=int.from_bytes(tcp[2:4], "big"),
+        flags=tcp[13],
+        payload=payload,
     )
 
 

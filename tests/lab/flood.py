@@ -16,15 +16,25 @@ import time
 
 def checksum(data: bytes) -> int:
     """RFC 1071 over an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
 
 def segment(source: bytes, vip: bytes, port: int, flags: int, chance: random.Random) -> bytes:
     """An IPv6 packet with a TCP header: random ports and sequence numbers, a right checksum."""
-    tcp = struct.pack("!HHIIBBHHH", chance.randrange(1024, 65536), port, chance.getrandbits(32),
-                      chance.getrandbits(32) if flags & 16 else 0, 5 << 4, flags, 65535, 0, 0)
+    tcp = struct.pack(
+        "!HHIIBBHHH",
+        chance.randrange(1024, 65536),
+        port,
+        chance.getrandbits(32),
+        chance.getrandbits(32) if flags & 16 else 0,
+        5 << 4,
+        flags,
+        65535,
+        0,
+        0,
+    )
     pseudo = source + vip + struct.pack("!II", len(tcp), 6)
     tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
     return struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + source + vip + tcp

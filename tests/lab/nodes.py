@@ -7,12 +7,14 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 LABEL = "org.occam-gateway.lab"
 
@@ -68,7 +70,9 @@ class Lab:
     def __init__(self) -> None:
         listed = subprocess.run(
             ["docker", "ps", "--filter", f"label={LABEL}", "--format", "{{.Names}}"],
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if listed.returncode:
             raise LabError(f"no Docker engine answers: {listed.stderr.strip()}")
@@ -108,7 +112,9 @@ class Lab:
 def capture(node: Node, interface: str, expression: str, into: Path, snaplen: int = 256) -> Iterator[Path]:
     """Record packets of one interface into a pcap file on this machine while the block runs."""
     remote = f"/tmp/og-capture-{time.monotonic_ns()}.pcap"
-    command = f"exec tcpdump -i {interface} -s {snaplen} -U -B 8192 -w {remote} {shlex.quote(expression)} 2>{remote}.log"
+    command = (
+        f"exec tcpdump -i {interface} -s {snaplen} -U -B 8192 -w {remote} {shlex.quote(expression)} 2>{remote}.log"
+    )
     process = subprocess.Popen(["docker", "exec", node.container, "sh", "-c", f"echo $$ > {remote}.pid; {command}"])
     try:
         for _ in range(100):
@@ -118,7 +124,9 @@ def capture(node: Node, interface: str, expression: str, into: Path, snaplen: in
                 break
             time.sleep(0.1)
         else:
-            raise LabError(f"{node.name}: tcpdump did not start on {interface}: {node.run(f'cat {remote}.log', check=False)}")
+            raise LabError(
+                f"{node.name}: tcpdump did not start on {interface}: {node.run(f'cat {remote}.log', check=False)}"
+            )
         if process.poll() is not None:
             raise LabError(f"{node.name}: tcpdump on {interface}: {node.run(f'cat {remote}.log', check=False)}")
         yield into
@@ -137,8 +145,21 @@ class Load:
     def __init__(self, client: Node, vip: str, *options: str, port: int = 80) -> None:
         self.client = client
         # A pipe on standard input keeps it tied to this process: if the test dies, the load is ended by its duration.
-        argv = ["docker", "exec", client.container, "env", "PYTHONPATH=/opt/og/current/lib", "python3", "-m", "og.load",
-                "--host", vip, "--port", str(port), *options]
+        argv = [
+            "docker",
+            "exec",
+            client.container,
+            "env",
+            "PYTHONPATH=/opt/og/current/lib",
+            "python3",
+            "-m",
+            "og.load",
+            "--host",
+            vip,
+            "--port",
+            str(port),
+            *options,
+        ]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def finish(self, timeout: float = 180) -> dict[str, Any]:

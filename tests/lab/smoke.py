@@ -62,8 +62,18 @@ def smoke(lab: Lab, site: str, connections: int, requests: int, directory: Path)
             stack.enter_context(capture(router, interface, expression, captures[interface]))
         each = max(1, requests // connections)
         running = stack.enter_context(
-            load(client, lab.vip, "--rate", "250", "--total", str(connections), "--requests-per-connection", str(each),
-                 "--connections", port=int(lab.service["port"]))
+            load(
+                client,
+                lab.vip,
+                "--rate",
+                "250",
+                "--total",
+                str(connections),
+                "--requests-per-connection",
+                str(each),
+                "--connections",
+                port=int(lab.service["port"]),
+            )
         )
         report = running.finish()
     opened = {row["port"] for row in report["records"] if row["opened"]}

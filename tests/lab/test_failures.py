@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.lab.nodes import Lab, Node, load, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 HELD = ("--held", "200", "--interval", "0.5", "--rate", "40", "--connections")
 FLOOD = (Path(__file__).parent / "flood.py").read_text()
@@ -90,8 +92,11 @@ def test_control_agent_and_consul_die_under_load(lab: Lab) -> None:
             consul.run("systemctl start consul.service")
     assert report["failed"] == 0, report["failures"]
     assert report["moved"] == 0
-    wait_for("Consul to have a leader again",
-             lambda: consul.run("curl -sf http://127.0.0.1:8500/v1/status/leader", check=False).strip('"\n'), timeout=60)
+    wait_for(
+        "Consul to have a leader again",
+        lambda: consul.run("curl -sf http://127.0.0.1:8500/v1/status/leader", check=False).strip('"\n'),
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
@@ -103,15 +108,19 @@ def test_a_hasher_dies_or_hangs(lab: Lab, signal: str) -> None:
     try:
         with under_load(lab, 12) as report:
             pid = victim.main_pid("og-hasher.service")
-            # The unit restarts what was killed; keep it down long enough to see the withdrawal and to carry load without it.
-            victim.run("mkdir -p /run/systemd/system/og-hasher.service.d && printf '[Service]\\nRestart=no\\n' "
-                       "> /run/systemd/system/og-hasher.service.d/drill.conf && systemctl daemon-reload")
+            # The unit restarts what was killed: keep it down for long enough to see the load carried without it.
+            victim.run(
+                "mkdir -p /run/systemd/system/og-hasher.service.d && printf '[Service]\\nRestart=no\\n' "
+                "> /run/systemd/system/og-hasher.service.d/drill.conf && systemctl daemon-reload"
+            )
             victim.run(f"kill -{signal} {pid}")
             withdrawn = seconds_until(lambda: address not in vip_next_hops(lab))
             time.sleep(3)
     finally:
         victim.run(f"kill -CONT {pid}", check=False)
-        victim.run("rm -rf /run/systemd/system/og-hasher.service.d && systemctl daemon-reload && systemctl start og-hasher")
+        victim.run(
+            "rm -rf /run/systemd/system/og-hasher.service.d && systemctl daemon-reload && systemctl start og-hasher"
+        )
         all_announced(lab)
     print(f"withdrawn after {withdrawn:.3f} s (SIG{signal})")
     assert withdrawn < 1.0
@@ -138,13 +147,14 @@ def test_a_router_dies_or_restarts(lab: Lab, how: str) -> None:
     # The victim's own counters start again at 0, so what is left is a lower bound.
     print({"pins of the victim": held_there, "before": before, "after": after})
     assert held_there > 0, "the victim pinned none of the connections: the test would prove nothing"
-    assert after["hunt_1"] > before["hunt_1"] and after["returned_pin"] > before["returned_pin"]
+    assert after["hunt_1"] > before["hunt_1"]
+    assert after["returned_pin"] > before["returned_pin"]
     assert broken(report) == []
     assert report["moved"] == 0
 
 
 def test_a_syn_flood_leaves_no_pins(lab: Lab) -> None:
-    """20,000 SYNs from addresses that nobody has: no pin, bounded half-open entries, established connections unharmed."""
+    """20,000 SYNs from addresses nobody has: no pin, bounded half-open entries, connections unharmed."""
     client = lab.node("cli_w1")
     own = client.run("ip -6 -o addr show dev fab0 scope global | awk '{print $4}'").split("/")[0]
     with under_load(lab, 14) as report:
@@ -156,7 +166,9 @@ def test_a_syn_flood_leaves_no_pins(lab: Lab) -> None:
     # New pins are those of the client's own stream: at most what it opened, and far below what was spoofed.
     new = sum(flooded[name]["inserts"] - pins[name]["inserts"] for name in pins)
     opened = sum(1 for row in report["records"] if row["opened"])
-    print({"pins made": new, "opened by the client": opened, "half open": {n: flooded[n]["half_open"] for n in flooded}})
+    print(
+        {"pins made": new, "opened by the client": opened, "half open": {n: flooded[n]["half_open"] for n in flooded}}
+    )
     assert new <= opened
     assert all(entry["half_open"] <= entry["half_open_capacity"] for entry in flooded.values())
 
