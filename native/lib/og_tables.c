@@ -509,17 +509,32 @@ uint16_t og_tables_router(const struct og_tables *tables, const struct og_health
     return router != OG_NO_MEMBER || health == NULL ? router : router_anywhere(tables, NULL, flow_hash);
 }
 
-unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,
-                          uint16_t site, uint64_t flow_hash, uint16_t picks[2])
+static unsigned pick_agents(const struct og_tables *tables, const uint8_t *suspect, const uint64_t *denials,
+                            unsigned service, uint16_t site, uint64_t flow_hash, uint16_t picks[2])
 {
-    const struct og_health *use = health != NULL ? health : &all_usable;
-    const struct mask mask = {use->agent_suspect, use->agent_no_listener, UINT64_C(1) << (service & 63)};
+    const struct mask mask = {suspect, denials, UINT64_C(1) << (service & 63)};
 
     if (service >= tables->spec.n_services || site >= OG_MAX_SITES) {
         return 0;
     }
     return pick(tables->agent_ring[service][site], tables->spec.slots, &mask, og_hash_for(flow_hash, OG_USE_AGENT), 2,
                 picks);
+}
+
+unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,
+                          uint16_t site, uint64_t flow_hash, uint16_t picks[2])
+{
+    const struct og_health *use = health != NULL ? health : &all_usable;
+
+    return pick_agents(tables, use->agent_suspect, use->agent_no_listener, service, site, flow_hash, picks);
+}
+
+unsigned og_tables_agents_suspected(const struct og_tables *tables, const struct og_health *health, unsigned service,
+                                    uint16_t site, uint64_t flow_hash, uint16_t picks[2])
+{
+    const struct og_health *use = health != NULL ? health : &all_usable;
+
+    return pick_agents(tables, all_usable.agent_suspect, use->agent_no_listener, service, site, flow_hash, picks);
 }
 
 const struct og_member *og_tables_router_by_id(const struct og_tables *tables, uint16_t id)

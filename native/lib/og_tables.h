@@ -119,6 +119,11 @@ uint16_t og_tables_router_at(const struct og_tables *tables, const struct og_hea
 unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,
                           uint16_t site, uint64_t flow_hash, uint16_t picks[2]);
 
+/* The same as if nobody were suspect: for when all are, and a prober that suspects everybody is more likely wrong than
+ * right. A denial of the listener is an answer, and counts. */
+unsigned og_tables_agents_suspected(const struct og_tables *tables, const struct og_health *health, unsigned service,
+                                    uint16_t site, uint64_t flow_hash, uint16_t picks[2]);
+
 /* A member by id; NULL when there is none. Valid as long as the tables. */
 const struct og_member *og_tables_router_by_id(const struct og_tables *tables, uint16_t id);
 const struct og_member *og_tables_agent_by_id(const struct og_tables *tables, uint16_t id);

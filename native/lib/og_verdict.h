@@ -31,6 +31,7 @@
     X(HUNT_4, "hunt_4", TX, "unknown to every server: delivered for a reset")                                          \
     X(RETURNED_HALF_OPEN, "returned_half_open", TX, "SYN-ACK returned, half-open entry made")                          \
     X(RETURNED_PIN, "returned_pin", TX, "reply of a hunted flow returned, pin made")                                   \
+    X(RETURNED, "returned", TX, "reply returned that teaches nothing: RST, repeated SYN-ACK, challenge ACK")           \
     X(RETURNED_NO_PIN, "returned_no_pin", TX, "reply returned without a pin: cookie from an unknown or old key")       \
     X(RETURNED_ONWARD, "returned_onward", TX, "reply passed to the next router on its way back")                       \
     /* both */                                                                                                         \
