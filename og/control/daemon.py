@@ -81,16 +81,18 @@ class Daemon:
         self._trouble = ""  # why the data plane does not run our tables; empty = it does
         self._refused: tuple[str, float] = ("", 0.0)  # digest, and when (monotonic)
         self._notes: tuple[str, ...] = ()
-        self.status: Message = {"ok": False, "error": "starting"}
+        self.status: Message = self._describe()
 
     # ---- events ---------------------------------------------------------------------------------------------------
 
     def run(self, tick: Callable[[Message], None] = lambda _status: None) -> None:
         """Work until a Stop event. `tick` is called with the status, at least once per second when all is well."""
+        self._watch()
+        self._update()
         server = Server(self.config.control_socket, self._answer)
         server.start()
         try:
-            self._watch()
+            tick(self.status)
             while self._step(self._collect()):
                 tick(self.status)
         finally:

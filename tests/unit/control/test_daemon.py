@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon with real files and sockets; events are put in as the watches would. No Consul: see test_real_consul."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from og.control.__main__ import main
+from og.control.daemon import Daemon, Heard, Stop
+from og.control.policyfile import NoPolicyError
+from og.control.sources import sources
+from og.jsonsock import SocketError, request
+from tests.unit.control.builders import config, config_data, instance
+from tests.unit.control.tableserver import TableServer
+
+AGENTS = ["agent_w1", "agent_w2", "agent_w3"]
+
+
+class Node:
+    """One node's files, and a daemon that can be started, told things and stopped."""
+
+    def __init__(self, root):
+        self.root = root
+        (root / "control").mkdir(exist_ok=True)
+        self.policy = root / "policy.yml"
+        self.paths = {
+            "policy": str(self.policy),
+            "state_dir": str(root / "control"),
+            "table_socket": str(root / "router.sock"),
+            "control_socket": str(root / "control.sock"),
+            "consul_url": "http://127.0.0.1:1",
+        }
+        self.config = config(**self.paths)
+        self.thread = None
+
+    def start(self):
+        self.daemon = Daemon(self.config)
+        self.daemon._watch = lambda: None  # Consul is played by hear()
+        self.daemon._watched = sources(self.config, self.daemon._policy.policy)
+        self.thread = threading.Thread(target=self.daemon.run)
+        self.thread.start()
+        self.until(lambda: self.ask("status"))
+
+    def stop(self):
+        if self.thread is not None:
+            self.daemon.events.put(Stop())
+            self.thread.join(10)
+            assert not self.thread.is_alive()
+            self.thread = None
+
+    def hear(self, web=AGENTS, routers=("ogr_w1",), error=None):
+        values = {
+            "web": tuple(instance(n) if isinstance(n, str) else n for n in web),
+            "og-router": tuple(instance(name) for name in routers),
+            "drain": frozenset(),
+        }
+        for source in self.daemon._watched:
+            self.daemon.events.put(Heard(source, None if error else values[source.name], error))
+
+    def ask(self, op):
+        try:
+            return request(self.paths["control_socket"], {"op": op})
+        except SocketError:
+            return None
+
+    def until(self, true, seconds=20):
+        end = time.monotonic() + seconds
+        while not (result := true()):
+            assert time.monotonic() < end, self.ask("status")
+            time.sleep(0.02)
+        return result
+
+
+@pytest.fixture
+def node(tmp_path):
+    made = Node(tmp_path)
+    made.policy.write_text("version: 1\n")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def data_plane(node):
+    server = TableServer(node.paths["table_socket"])
+    yield server
+    server.close()
+
+
+def test_nothing_is_loaded_before_consul_has_answered_everything(node, data_plane):
+    node.start()
+    status = node.until(lambda: node.ask("status"))
+    assert status["detail"] == "waiting for the first answers of Consul"
+    node.hear()
+    node.until(lambda: data_plane.tables)
+    assert [agent["name"] for agent in data_plane.tables["agents"]] == AGENTS
+    assert data_plane.tables["generation"] == 1
+    assert node.until(lambda: node.ask("status")["applied"])
+    assert node.ask("document")["document"] == data_plane.tables
+
+
+def test_a_burst_is_one_load_and_no_change_is_none(node, data_plane):
+    node.start()
+    node.hear()
+    node.until(lambda: data_plane.loads == 1)
+    for state in ("down", "up", "down"):
+        node.hear([instance("agent_w1", state), "agent_w2", "agent_w3"])
+    node.until(lambda: data_plane.loads > 1)
+    node.hear([instance("agent_w1", "down"), "agent_w2", "agent_w3"])
+    asked = len(data_plane.asked)
+    node.until(lambda: len(data_plane.asked) >= asked + 2)
+    assert data_plane.loads == 2
+    assert data_plane.tables["generation"] == 2
+    assert data_plane.tables["agents"][0]["weight"] == 0
+
+
+def test_consul_gone_and_daemon_restarted_tables_stay(node, data_plane):
+    node.start()
+    node.hear()
+    node.until(lambda: data_plane.loads == 1)
+    node.hear(error="connection refused")
+    node.until(lambda: all(node.ask("status")["consul"].values()))
+    node.stop()
+    node.start()
+    node.until(lambda: node.ask("status")["applied"])
+    assert data_plane.loads == 1
+
+
+def test_a_restarted_data_plane_gets_its_tables_again_without_consul(node):
+    first = TableServer(node.paths["table_socket"])
+    node.start()
+    node.hear()
+    node.until(lambda: first.tables)
+    node.hear(error="connection refused")
+    first.close()
+    node.until(lambda: not node.ask("status")["applied"])
+    second = TableServer(node.paths["table_socket"])
+    node.until(lambda: second.tables)
+    assert second.tables == first.tables
+    second.close()
+
+
+def test_a_lost_state_follows_the_data_planes_generation(node, data_plane):
+    data_plane.tables = {"generation": 70, "digest": "f" * 64}
+    node.start()
+    node.hear()
+    node.until(lambda: data_plane.loads)
+    assert data_plane.tables["generation"] == 71
+
+
+def test_refused_tables_are_reported_and_not_sent_in_a_loop(node, data_plane):
+    data_plane.refuse = "slots: not a prime"
+    node.start()
+    node.hear()
+    node.until(lambda: "refused: slots" in node.ask("status")["detail"])
+    asked = data_plane.asked.copy()
+    node.until(lambda: len(data_plane.asked) >= len(asked) + 2)
+    assert asked.count("load") == data_plane.asked.count("load") == 1
+
+
+def test_policy_by_request_by_mtime_and_a_bad_one(node, data_plane):
+    node.start()
+    node.hear()
+    node.until(lambda: data_plane.loads == 1)
+    node.policy.write_text("version: 1\ndrain: [agent_w1]\n")
+    reply = node.ask("reload")
+    assert (reply["ok"], reply["applied"], reply["generation"]) == (True, True, 2)
+    assert data_plane.tables["agents"][0]["weight"] == 0
+
+    node.policy.write_text("version: 1\ndrain: 7\n")
+    reply = node.ask("reload")
+    assert not reply["ok"]
+    assert "policy.yml:2:1: drain: 7 is not of type 'array'" in reply["error"]
+    assert node.ask("status")["policy"]["error"] == reply["error"]
+    assert data_plane.loads == 2
+
+    node.stop()  # a bad file does not keep it from starting again with the last good policy
+    node.start()
+    assert node.until(lambda: node.ask("status")["applied"])
+    assert data_plane.loads == 2
+
+    node.policy.write_text("version: 1\n")  # nobody tells the daemon
+    node.until(lambda: data_plane.loads == 3)
+    assert node.ask("status")["policy"]["error"] == ""
+
+
+def test_without_any_policy_it_does_not_start(node):
+    node.policy.unlink()
+    with pytest.raises(NoPolicyError, match=r"policy\.yml"):
+        Daemon(node.config)
+
+
+def test_reload_says_when_the_data_plane_is_not_there(node):
+    node.start()
+    node.hear()
+    reply = node.until(lambda: (answer := node.ask("reload")) and answer["ok"] and answer)
+    assert reply["applied"] is False
+    assert "router.sock" in reply["detail"]
+
+
+def test_bad_requests(node):
+    node.start()
+    assert "unknown op 'x'" in node.ask("x")["error"]
+    assert request(node.paths["control_socket"], [1])["error"] == "not a JSON object"
+
+
+def test_the_socket_is_for_the_group(node):
+    node.start()
+    assert (node.root / "control.sock").stat().st_mode & 0o777 == 0o660
+
+
+def test_check_config(node, capsys):
+    file = node.root / "control.json"
+    file.write_text(json.dumps(config_data(**node.paths)))
+    arguments = ["--config", str(file), "--check-config"]
+    assert main(arguments) == 0
+    node.policy.write_text("version: 1\nservices: {db: {}}\n")
+    assert main(arguments) == 1
+    assert "policy.yml:2:12: services.db: no such service; the inventory defines: web" in capsys.readouterr().err
+    node.policy.unlink()
+    assert main(arguments) == 1
+    assert f"{node.policy}: No such file" in capsys.readouterr().err
+    file.write_text("{}")
+    assert main(arguments) == 1
+    with pytest.raises(SystemExit):
+        main(["--once"])
+
+
+def test_events_do_not_pile_up(node, data_plane):
+    node.start()
+    for _ in range(200):
+        node.hear()
+    node.until(lambda: data_plane.loads)
+    node.until(node.daemon.events.empty)
+    assert data_plane.loads == 1
