@@ -24,8 +24,9 @@ static struct og_app *app;
 
 static int info(const char *command, const char *parameters, struct rte_tel_data *data)
 {
+    uint8_t ethernet[OG_ETHERNET_LEN];
     const struct og_tables *tables;
-    char digest[65] = "", incarnation[17];
+    char digest[65] = "", incarnation[17], mac[18] = "";
 
     (void)command;
     (void)parameters;
@@ -45,6 +46,10 @@ static int info(const char *command, const char *parameters, struct rte_tel_data
     rte_tel_data_add_dict_uint(data, "threads", app->options.threads);
     rte_tel_data_add_dict_uint(data, "uptime_s", (og_now_ns() - app->start_ns) / 1000000000u);
     rte_tel_data_add_dict_int(data, "serving", app->serving);
+    if (og_next_hop_write(&app->next_hop, ethernet))
+        snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", ethernet[0], ethernet[1], ethernet[2], ethernet[3],
+                 ethernet[4], ethernet[5]);
+    rte_tel_data_add_dict_string(data, "next_hop", mac);
     return 0;
 }
 
