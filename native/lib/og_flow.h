@@ -32,6 +32,24 @@ enum og_hash_use { OG_USE_ROUTER, OG_USE_AGENT, OG_USE_SPILL, OG_USE_LABEL, OG_U
 /* SipHash-1-3 of the five words. */
 uint64_t og_flow_hash(const struct og_seed *seed, const union og_flow *flow);
 
+/* A burst of flow keys, word by word, so that several are hashed at once. */
+#define OG_FLOW_BATCH 32
+struct og_flow_batch {
+    uint64_t q[5][OG_FLOW_BATCH];
+};
+
+static inline void og_flow_batch_set(struct og_flow_batch *batch, unsigned i, const union og_flow *flow)
+{
+    for (unsigned word = 0; word < 5; word++) {
+        batch->q[word][i] = flow->q[word];
+    }
+}
+
+/* og_flow_hash() of the first n of them; n <= OG_FLOW_BATCH. Entries of `batch` and `hashes` up to the next multiple of 8
+ * are read and written: their values do not matter. */
+void og_flow_hash_batch(const struct og_seed *seed, const struct og_flow_batch *batch, uint64_t hashes[OG_FLOW_BATCH],
+                        unsigned n);
+
 /* 64 well-mixed bits for one use: a bijection of the flow hash (MurmurHash3's finaliser) with a constant per use. What an
  * attacker cannot predict is the flow hash, so this need not be keyed. */
 inline uint64_t og_hash_for(uint64_t flow_hash, enum og_hash_use use)

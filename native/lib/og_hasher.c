@@ -13,12 +13,14 @@
 
 #define PREFETCH_AHEAD 4
 
-/* A packet that passed: where it is and what it is. */
+_Static_assert(OG_HASHER_BURST == OG_FLOW_BATCH, "one batch of hashes per burst");
+
+/* Packets that passed, by place: their buffers, what they will be counted as, their flows, the flows' hashes. */
 struct steered {
-    struct og_buf *buf;
-    uint64_t hash;
-    union og_flow flow;
-    enum og_verdict verdict;
+    struct og_buf *buf[OG_HASHER_BURST];
+    enum og_verdict verdict[OG_HASHER_BURST];
+    struct og_flow_batch flows;
+    uint64_t hash[OG_HASHER_BURST];
 };
 
 void og_hasher_init(struct og_hasher *hasher, const struct og_health *health, const uint64_t key[2],
@@ -119,29 +121,30 @@ static inline enum og_verdict judge_client(struct og_hasher *hasher, const struc
 
 /* ---- stage 3: encapsulate ----------------------------------------------------------------------------------------- */
 
+/* OG_V_NONE: done. */
 static inline enum og_verdict encapsulate(const struct og_hasher *hasher, const struct og_tables *tables,
-                                          uint8_t dscp_bits, struct steered *packet)
+                                          uint8_t dscp_bits, struct og_buf *buf, uint64_t hash)
 {
-    uint16_t router = og_tables_router(tables, hasher->health, packet->hash);
+    uint16_t router = og_tables_router(tables, hasher->health, hash);
     if (router == OG_NO_MEMBER) {
         return OG_V_DROP_NO_TARGET;
     }
-    struct og_ipv6 *inner = (struct og_ipv6 *)packet->buf->data;
+    struct og_ipv6 *inner = (struct og_ipv6 *)buf->data;
     const struct og_outer_fields fields = {
         .traffic_class = og_traffic_class(dscp_bits, inner),
         .hop_limit = OG_OUTER_HOP_LIMIT,
-        .flow_label = (uint32_t)og_hash_for(packet->hash, OG_USE_LABEL) & 0xfffff,
+        .flow_label = (uint32_t)og_hash_for(hash, OG_USE_LABEL) & 0xfffff,
     };
-    struct og_ipv6 *outer = og_template_push(packet->buf, og_tables_to_router(tables, router), &fields);
+    struct og_ipv6 *outer = og_template_push(buf, og_tables_to_router(tables, router), &fields);
     if (outer == NULL) {
         return OG_V_DROP_NO_ROOM;
     }
     inner->hop_limit--; /* RFC 8986 section 5.1, as in RFC 2473 section 3.1 */
 
-    uint64_t argument = og_flow_argument(packet->hash);
+    uint64_t argument = og_flow_argument(hash);
     og_sid_set_argument((struct og_sid *)outer->src, argument);
     og_sid_set_argument((struct og_sid *)outer->dst, argument);
-    return packet->verdict;
+    return OG_V_NONE;
 }
 
 /* ---- the burst ---------------------------------------------------------------------------------------------------- */
@@ -158,9 +161,9 @@ static void burst(struct og_hasher *hasher, const struct og_tables *tables, stru
 {
     const struct og_tables_spec *spec = og_tables_spec(tables);
     const uint64_t own_locator = og_word(spec->locator);
-    struct steered steered[OG_HASHER_BURST];
+    struct steered steered;
     struct og_packet packet;
-    size_t n_steered = 0;
+    unsigned n_steered = 0;
 
     for (size_t i = 0; i < n && i < PREFETCH_AHEAD; i++) {
         prefetch_packet(bufs[i]);
@@ -177,17 +180,16 @@ static void burst(struct og_hasher *hasher, const struct og_tables *tables, stru
         }
         buf->verdict = judge_client(hasher, tables, buf, &packet, now_ns);
         if (buf->verdict == OG_V_NONE) {
-            steered[n_steered].buf = buf;
-            steered[n_steered].flow = packet.flow;
-            steered[n_steered].verdict = packet.kind == OG_KIND_ICMP_ERROR ? OG_V_STEERED_ICMP : OG_V_STEERED;
+            steered.buf[n_steered] = buf;
+            steered.verdict[n_steered] = packet.kind == OG_KIND_ICMP_ERROR ? OG_V_STEERED_ICMP : OG_V_STEERED;
+            og_flow_batch_set(&steered.flows, n_steered, &packet.flow);
             n_steered++;
         }
     }
-    for (size_t i = 0; i < n_steered; i++) {
-        steered[i].hash = og_flow_hash(&spec->flow_seed, &steered[i].flow);
-    }
-    for (size_t i = 0; i < n_steered; i++) {
-        steered[i].buf->verdict = encapsulate(hasher, tables, spec->traffic_class_dscp, &steered[i]);
+    og_flow_hash_batch(&spec->flow_seed, &steered.flows, steered.hash, n_steered);
+    for (unsigned i = 0; i < n_steered; i++) {
+        enum og_verdict verdict = encapsulate(hasher, tables, spec->traffic_class_dscp, steered.buf[i], steered.hash[i]);
+        steered.buf[i]->verdict = verdict == OG_V_NONE ? steered.verdict[i] : verdict;
     }
 }
 
