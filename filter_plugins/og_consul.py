@@ -12,8 +12,8 @@ HEALTH_URL = "http://127.0.0.1:9441/health"
 CHECK = {"interval": "1s", "timeout": "1s"}
 
 
-def _capacity(value: Any) -> str:
-    """What one server can carry: a number, or one under the name of its unit as in the policy file."""
+def _capacity(value: object) -> str:
+    """Give what one server can carry: a number, or one under the name of its unit as in the policy file."""
     if isinstance(value, Mapping) and len(value) == 1:
         value = next(iter(value.values()))
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -21,14 +21,14 @@ def _capacity(value: Any) -> str:
     return str(value)
 
 
-def _weight(value: Any) -> str:
+def _weight(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
         raise AnsibleFilterError(f"weight: a whole number from 0 to 65535 is wanted, not {value!r}")
     return str(value)
 
 
 def _check(service: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The service's `health_url`, for TCP else `/health` at its own address; a UDP service without one is not checked."""
+    """Ask the service's `health_url`, or `/health` of a TCP service; a UDP service without one is not checked."""
     url = service.get("health_url")
     if url is None and service["protocol"] == "tcp":
         url = f"http://[{service['vip']}]:{service['port']}/health"
@@ -64,7 +64,7 @@ def og_consul_services(
 
 
 def og_consul_gateway(role: str, address: str, locator: str, weight: int = 100) -> list[dict[str, Any]]:
-    """The definition of a gateway node; `role` is `hasher` or `router`. Its health daemon answers the check."""
+    """Define a gateway node; `role` is `hasher` or `router`. Its health daemon answers the check."""
     if role not in ("hasher", "router"):
         raise AnsibleFilterError(f"og_role: `hasher` or `router` is wanted, not {role!r}")
     return [
@@ -82,4 +82,5 @@ class FilterModule:
     """What Ansible looks for in a filter plugin."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
         return {"og_consul_services": og_consul_services, "og_consul_gateway": og_consul_gateway}

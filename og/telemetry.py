@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import socket
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 TIMEOUT_S = 1.0
 GREETING_MAX = 1024
@@ -53,8 +55,8 @@ class Telemetry:
             self._socket.close()
             self._socket = None
 
-    def query(self, command: str) -> Any:
-        """The answer to one command: a dict for all of `/og/…` but lists such as `/og/pins_list,0`.
+    def query(self, command: str) -> Any:  # noqa: ANN401 - JSON
+        """Ask one command: the answer is a dict for `/og/…`, but a list for `/og/pins_list,<offset>`.
 
         Raises TelemetryError: nobody listens, no answer in time, the answer is no JSON or was cut off,
         or the process does not know the command.

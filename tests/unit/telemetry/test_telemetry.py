@@ -7,11 +7,14 @@ import json
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from og.telemetry import Telemetry, TelemetryError, default_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GREETING = b'{"version":"DPDK 24.11.8","pid":8,"max_output_len":16384}'
 Answer = Callable[[bytes], bytes | None]

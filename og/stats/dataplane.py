@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data plane's telemetry as points: `og_dataplane`, `og_pins` and one `og_member` for each member it probes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from og.stats.point import Point, scalars
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+INFO = ("generation", "uptime_s", "serving", "threads")
+
+
+class Queries(Protocol):
+    """What is needed of og.telemetry.Telemetry."""
+
+    def query(self, command: str) -> Any:  # noqa: ANN401 - JSON
+        """Return the answer to one command; raises TelemetryError."""
+
+
+def read(telemetry: Queries, role: str) -> list[Point]:
+    """Everything one data plane says, or TelemetryError."""
+    info = telemetry.query("/og/info")
+    counters = telemetry.query("/og/counters")
+    load = telemetry.query("/og/load")
+    points = [dataplane_point(info, counters, load), *member_points(telemetry.query("/og/members"))]
+    if role == "router":
+        points.append(Point("og_pins", {}, scalars(telemetry.query("/og/pins"))))
+    return points
+
+
+def dataplane_point(info: Mapping[str, Any], counters: Mapping[str, Any], load: Mapping[str, Any]) -> Point:
+    """Counters are totals under the verdicts' names; `drops` is the sum of the dropped, `table` the digest's start."""
+    fields = scalars(counters)
+    fields["drops"] = sum(n for name, n in fields.items() if name.startswith("drop_") and isinstance(n, int))
+    fields |= scalars({name: info[name] for name in INFO if name in info})
+    fields |= scalars(load)
+    fields["table"] = str(info.get("digest", ""))[:12]
+    fields["incarnation"] = str(info.get("incarnation", ""))
+    return Point("og_dataplane", {}, fields)
+
+
+def member_points(members: Mapping[str, Any]) -> Iterable[Point]:
+    """One point per member, tagged with its name and kind. Lists (such as the listeners) are given as their length."""
+    for name, member in members.items():
+        fields = scalars(
+            {key: len(value) if isinstance(value, (list, dict)) else value for key, value in member.items()}
+        )
+        kind = str(fields.pop("kind", ""))
+        if "incarnation" in fields:
+            fields["incarnation"] = str(fields["incarnation"])
+        yield Point("og_member", {"member": name, "kind": kind}, fields)
