@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small site of containers: a network router, two hashers and a router, with the roles applied, and ends of links in
+network namespaces where an agent and a client would be. Real FRRouting, real GoBGP, real kernel routes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LABEL = "org.occam-gateway.test=routing"
+PREFIX = "ogrt-"
+ROUTER = "rtr_w1"
+NODES = {ROUTER: 0x1, "ogh_w1": 0x11, "ogh_w2": 0x12, "ogr_w1": 0x21, "agent_w1": 0x31, "cli_w1": 0x41}
+HASHERS = ("ogh_w1", "ogh_w2")
+ROUTERS = ("ogr_w1",)
+GATEWAYS = HASHERS + ROUTERS
+CONTAINERS = (ROUTER, *GATEWAYS)
+NAMESPACES = ("agent_w1", "cli_w1")
+VIP = "2001:db8:1::80"
+WAIT_S = 30.0
+
+
+def run(*argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a command; a failure is shown with what it printed."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def wait_for(what: str, probe: Callable[[], Any], timeout: float = WAIT_S) -> Any:
+    """The first true result of `probe`, or a failure that says what did not come."""
+    deadline = time.monotonic() + timeout
+    while not (result := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.05)
+    return result
+
+
+def block(node: str) -> str:
+    return "c001" if node.startswith("cli") else "f001"
+
+
+def address(node: str) -> str:
+    """The node's address on its link; for the router, see `gateway`."""
+    return f"2001:db8:{block(node)}:{NODES[node]:x}::2"
+
+
+def gateway(node: str) -> str:
+    """The network router's address on the node's link."""
+    return f"2001:db8:{block(node)}:{NODES[node]:x}::1"
+
+
+def locator(node: str) -> str:
+    return f"5f00:1:{NODES[node]:x}::/64"
+
+
+def find_image() -> str | None:
+    """The image to use, or None: OG_TEST_IMAGE, else what the lab made."""
+    wanted = os.environ.get("OG_TEST_IMAGE", "og-node:latest")
+    return wanted if run("docker", "image", "inspect", wanted, check=False).returncode == 0 else None
+
+
+def inventory() -> dict[str, Any]:
+    """As the lab's, for this site."""
+    hosts = {
+        name: {
+            "ansible_host": PREFIX + name.replace("_", "-"),
+            "og_node": NODES[name],
+            "og_site": "west",
+            "og_locator": locator(name),
+            "og_address": address(name),
+            "og_gateway_address": gateway(name),
+        }
+        for name in NODES
+    }
+    variables = {
+        "ansible_connection": "community.docker.docker",
+        "ansible_user": "root",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_managed": "Written by a test.",
+        "og_sid_block": "5f00::/16",
+        "og_fabric_block": "2001:db8:f000::/36",
+        "og_client_block": "2001:db8:c000::/36",
+        "og_vip_block": "2001:db8:1::/48",
+        "og_sites": {"west": {"number": 1, "asn": 64601, "gateway_asn": 64701}},
+        "og_services": [{"name": "web", "vip": VIP, "protocol": "tcp", "port": 80, "index": 0}],
+        "gobgp_sources": ["go", "debian"],
+        # Two cores carry four systems and the test: 300 ms would be a coin toss.
+        "quagga_bfd_interval_ms": 1000,
+        "gobgp_bfd_interval_ms": 1000,
+    }
+    groups = {
+        "network_routers": [ROUTER],
+        "hashers": HASHERS,
+        "routers": ROUTERS,
+        "gateways": GATEWAYS,
+        "agents": ["agent_w1"],
+        "clients": ["cli_w1"],
+        "site_west": NODES,
+    }
+    children = {group: {"hosts": dict.fromkeys(members, {})} for group, members in groups.items()}
+    return {"all": {"hosts": hosts, "vars": variables, "children": children}}
+
+
+PLAYBOOK = [
+    {
+        "name": "Network router",
+        "hosts": "network_routers",
+        "gather_facts": False,
+        "roles": ["quagga"],
+    },
+    {
+        "name": "Gateway nodes",
+        "hosts": "gateways",
+        "gather_facts": False,
+        "roles": ["gobgp", "og_health"],
+    },
+]
+
+
+@dataclass
+class Site:
+    """The running site."""
+
+    image: str
+    work: Path
+    pids: dict[str, int] = field(default_factory=dict)
+
+    # -- making it ----------------------------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        self.down()
+        for name in CONTAINERS:
+            self._start(name)
+        for name in NAMESPACES:
+            run("ip", "netns", "add", PREFIX + name)
+        for name in CONTAINERS:
+            wait_for(f"{name} has booted", lambda name=name: self._booted(name), timeout=120)
+            # What a container engine mounts read-only is the network namespace's own and harms nobody.
+            self.execute(name, "mount", "-o", "remount,rw", "/proc/sys")
+        for name in NODES:
+            if name != ROUTER:
+                self._wire(name)
+        for name in GATEWAYS:
+            self._install_health(name)
+        (self.work / "hosts.yml").write_text(yaml.safe_dump(inventory()))
+        (self.work / "site.yml").write_text(yaml.safe_dump(PLAYBOOK, sort_keys=False))
+
+    def down(self) -> None:
+        left = run("docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}").stdout.split()
+        if left:
+            run("docker", "rm", "--force", "--volumes", *left)
+        present = run("ip", "-json", "netns", "list").stdout
+        for namespace in json.loads(present or "[]"):
+            if namespace["name"].startswith(PREFIX):
+                run("ip", "netns", "delete", namespace["name"])
+
+    def _start(self, name: str) -> None:
+        unified = Path("/sys/fs/cgroup/unified")
+        cgroup = unified if unified.is_dir() else unified.parent
+        options = [
+            "--name", PREFIX + name.replace("_", "-"), "--hostname", name.replace("_", "-"), "--label", LABEL,
+            "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
+            "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
+            "--cgroupns", "host", "--volume", f"{cgroup}:/sys/fs/cgroup:rw",
+            "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--env", "container=docker",
+            "--sysctl", "net.ipv6.conf.all.disable_ipv6=0", "--stop-signal", "SIGRTMIN+3",
+        ]  # fmt: skip
+        run("docker", "run", "--detach", *options, self.image, "/sbin/init")
+        shown = run("docker", "inspect", "--format", "{{.State.Pid}}", PREFIX + name.replace("_", "-"))
+        self.pids[name] = int(shown.stdout)
+
+    def _booted(self, name: str) -> bool:
+        state = self.execute(name, "systemctl", "is-system-running", check=False).stdout.strip()
+        return state in ("running", "degraded")
+
+    def _wire(self, name: str) -> None:
+        other = str(self.pids[name]) if name in self.pids else PREFIX + name
+        port = f"to-{name}"
+        run("ip", "link", "add", port, "mtu", "2000", "netns", str(self.pids[ROUTER]),
+            "type", "veth", "peer", "name", "fab0", "mtu", "2000", "netns", other)  # fmt: skip
+        self.execute(ROUTER, "ip", "address", "add", f"{gateway(name)}/64", "dev", port, "nodad")
+        self.execute(ROUTER, "ip", "link", "set", port, "up")
+        self.execute(name, "ip", "address", "add", f"{address(name)}/64", "dev", "fab0", "nodad")
+        self.execute(name, "ip", "link", "set", "fab0", "up")
+        self.execute(name, "ip", "-6", "route", "replace", "default", "via", gateway(name), "src", address(name))
+
+    def _install_health(self, name: str) -> None:
+        """What the release will bring: the package and a launcher."""
+        self.execute(name, "mkdir", "-p", "/opt/og/current/lib", "/opt/og/current/bin", "/run/og")
+        container = PREFIX + name.replace("_", "-")
+        run("docker", "cp", str(REPOSITORY / "og"), f"{container}:/opt/og/current/lib/og")
+        run("docker", "cp", str(Path(__file__).with_name("heartbeat_writer.py")), f"{container}:/opt/writer.py")
+        launcher = '#!/bin/sh\nPYTHONPATH=/opt/og/current/lib exec python3 -m og.health "$@"\n'
+        path = "/opt/og/current/bin/og-health"
+        self.execute(name, "sh", "-c", f"printf '%s' '{launcher}' > {path} && chmod 755 {path}")
+
+    # -- using it -----------------------------------------------------------------------------------------------------
+
+    def execute(self, name: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command on a node."""
+        if name in NAMESPACES:
+            return run("ip", "netns", "exec", PREFIX + name, *argv, check=check)
+        return run("docker", "exec", PREFIX + name.replace("_", "-"), *argv, check=check)
+
+    def play(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Apply the roles."""
+        argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.work / "hosts.yml")]
+        environment = os.environ | {
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_ROLES_PATH": str(REPOSITORY / "roles"),
+            "ANSIBLE_FILTER_PLUGINS": str(REPOSITORY / "filter_plugins"),
+            "ANSIBLE_LIBRARY": str(REPOSITORY / "library"),
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        done = subprocess.run(
+            [*argv, *options, str(self.work / "site.yml")],
+            capture_output=True, text=True, timeout=540, check=False, cwd=REPOSITORY, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        return done
+
+    def vtysh(self, command: str) -> Any:
+        """What the router's FRRouting says, parsed."""
+        return json.loads(self.execute(ROUTER, "vtysh", "-c", command + " json").stdout or "{}")
+
+    def next_hops(self, prefix: str) -> set[str]:
+        """Next hops of a route in the router's kernel; empty without the route."""
+        shown = self.execute(ROUTER, "ip", "-6", "-json", "route", "show", prefix, check=False).stdout
+        found = set()
+        for route in json.loads(shown or "[]"):
+            for hop in route.get("nexthops", [route]):
+                if "gateway" in hop:
+                    found.add(hop["gateway"])
+        return found
+
+    def bgp_prefixes(self) -> set[str]:
+        """What the router's BGP holds."""
+        return set(self.vtysh("show bgp ipv6 unicast").get("routes", {}))
+
+    def start_heartbeat(self, name: str, flags: int = 3) -> None:
+        role = "hasher" if name in HASHERS else "router"
+        container = PREFIX + name.replace("_", "-")
+        run("docker", "exec", "--detach", container, "python3", "/opt/writer.py", f"/run/og/{role}.heartbeat", str(flags))
+
+    def heartbeat_pid(self, name: str) -> str:
+        """Process that writes the heartbeat, as seen on the node."""
+        role = "hasher" if name in HASHERS else "router"
+        shown = self.execute(name, "od", "-An", "-tu4", "-j28", "-N4", f"/run/og/{role}.heartbeat").stdout
+        return shown.strip() 
+
+    def signal(self, name: str, signal: str) -> None:
+        self.execute(name, "kill", f"-{signal}", self.heartbeat_pid(name))
+
+    def health(self, name: str) -> dict[str, Any]:
+        shown = self.execute(name, "curl", "--silent", "http://127.0.0.1:9441/health", check=False).stdout
+        return json.loads(shown) if shown else {}
