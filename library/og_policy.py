@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: the policy file of a gateway node."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: og_policy
+short_description: Check and install the policy of an Occam Gateway node
+version_added: "1.0.0"
+description:
+  - Checks a policy against the published JSON Schema and what a schema cannot say, and replaces the file in one step.
+  - A bad policy changes nothing; the error names line and field of everything that is wrong.
+  - When the control daemon runs, waits until it says that the policy is in force. If it refuses, the old file comes back.
+author:
+  - The Occam Gateway authors
+requirements:
+  - python3-yaml and python3-jsonschema on the host
+attributes:
+  check_mode:
+    support: full
+    description: Checks and compares. On a host that lacks the requirements still, it compares only and warns.
+  diff_mode:
+    support: full
+    description: Shows the text before and after.
+  platform:
+    support: full
+    platforms: posix
+    description: Any host with Python.
+options:
+  content:
+    description: The policy, YAML text.
+    type: str
+    required: true
+  path:
+    description: The file.
+    type: path
+    default: /etc/og/policy.yml
+  source:
+    description: Where the text comes from, for messages. Default is O(path).
+    type: str
+  services:
+    description: Names of the services the inventory defines. Without it any name is accepted.
+    type: list
+    elements: str
+  control_socket:
+    description: Socket of the control daemon. Where nobody listens the daemon is not running, which is no error.
+    type: path
+    default: /run/og/control.sock
+  validate_only:
+    description: Check the text and touch nothing, not even in a real run.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - ansible.builtin.files
+"""
+
+EXAMPLES = r"""
+- name: Install the policy
+  og_policy:
+    content: "{{ lookup('ansible.builtin.file', 'policy.yml') }}"
+    source: policy.yml
+    services: "{{ og_services | map(attribute='name') }}"
+    owner: root
+    group: og
+    mode: "0640"
+
+- name: Check a policy before any host is touched
+  og_policy:
+    content: "{{ og_gateway_policy | to_nice_yaml }}"
+    source: og_gateway_policy
+    services: "{{ og_services | map(attribute='name') }}"
+    validate_only: true
+  delegate_to: localhost
+  run_once: true
+"""
+
+RETURN = r"""
+digest:
+  description: SHA-256 of the policy's meaning, as C(ogctl status) shows it. Absent where it could not be checked.
+  type: str
+  returned: success
+problems:
+  description: Everything that is wrong.
+  type: list
+  elements: dict
+  returned: when the policy is refused
+  contains:
+    field: {description: The field, type: str, sample: services.web.weight}
+    line: {description: Its line, type: int}
+    column: {description: Its column, type: int}
+    message: {description: What is wrong, type: str}
+confirmed:
+  description: The control daemon runs and has this policy in force.
+  type: bool
+  returned: success
+applied:
+  description: The data plane runs the tables that follow from it.
+  type: bool
+  returned: when confirmed
+generation:
+  description: Generation of these tables.
+  type: int
+  returned: when confirmed
+"""
+
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.og_jsonsock import SocketError, request
+
+try:
+    from ansible.module_utils.og_policy.check import load_policy
+    from ansible.module_utils.og_policy.document import PolicyError, format_path
+except ImportError:
+    MISSING: str | None = traceback.format_exc()
+else:
+    MISSING = None
+
+CONFIRM_S = 30.0
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "content": {"type": "str", "required": True},
+            "path": {"type": "path", "default": "/etc/og/policy.yml"},
+            "source": {"type": "str"},
+            "services": {"type": "list", "elements": "str"},
+            "control_socket": {"type": "path", "default": "/run/og/control.sock"},
+            "validate_only": {"type": "bool", "default": False},
+        },
+        add_file_common_args=True,
+        supports_check_mode=True,
+    )
+    digest = check(module)
+    if module.params["validate_only"]:
+        module.exit_json(changed=False, digest=digest, confirmed=False)
+    path, content = module.params["path"], module.params["content"]
+    before = read(module, path)
+    result: dict[str, Any] = {"changed": before != content, "digest": digest, "confirmed": False}
+    if module._diff:  # noqa: SLF001 - the documented way to know
+        result["diff"] = {"before_header": path, "after_header": path, "before": before or "", "after": content}
+    if result["changed"] and not module.check_mode:
+        write(module, path, content)
+    if Path(path).exists() or not module.check_mode:
+        attributes = module.load_file_common_arguments(module.params)
+        result["changed"] = module.set_fs_attributes_if_different(attributes, result["changed"])
+    if not module.check_mode:
+        result |= confirm(module, before, str(digest), fresh=before != content)
+    module.exit_json(**result)
+
+
+def fail(module: AnsibleModule, msg: str, **facts: object) -> NoReturn:
+    """End the module with an error."""
+    module.fail_json(msg=msg, **facts)
+    raise SystemExit(1)
+
+
+def check(module: AnsibleModule) -> str | None:
+    """Return the digest of the policy, or end the module."""
+    if MISSING is not None:
+        if not module.check_mode:
+            fail(module, msg=missing_required_lib("PyYAML and jsonschema"), exception=MISSING)
+        module.warn("policy not checked: PyYAML and jsonschema are not on this host yet")
+        return None
+    try:
+        source = module.params["source"] or module.params["path"]
+        digest: str = load_policy(module.params["content"], source, module.params["services"]).digest
+    except PolicyError as error:
+        problems = [
+            {"field": format_path(p.path), "line": p.line, "column": p.column, "message": p.message}
+            for p in error.problems
+        ]
+        fail(module, msg=f"policy refused, nothing changed:\n{error}", problems=problems)
+    return digest
+
+
+def read(module: AnsibleModule, path: str) -> str | None:
+    """Return the text that is there; None when there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return ""  # not ours: to be replaced
+    except OSError as error:
+        fail(module, msg=f"{path}: {error.strerror}")
+
+
+def write(module: AnsibleModule, path: str, content: str) -> None:
+    """Replace the file in one step."""
+    if not Path(path).parent.is_dir():
+        fail(module, msg=f"{path}: the directory does not exist")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=module.tmpdir, delete=False) as file:
+        file.write(content)
+    module.atomic_move(file.name, path)
+
+
+def confirm(module: AnsibleModule, before: str | None, digest: str, *, fresh: bool) -> dict[str, Any]:
+    """Have the daemon take the policy over and wait until it has; put the old file back when it refuses."""
+    socket, path = module.params["control_socket"], module.params["path"]
+    try:
+        if not fresh and request(socket, {"op": "status"}).get("policy", {}).get("digest") == digest:
+            answer = request(socket, {"op": "status"}) | {"policy": digest}
+        else:
+            answer = request(socket, {"op": "reload"}, CONFIRM_S)
+    except SocketError:
+        return {"confirmed": False}
+    if answer.get("ok") is not True or answer.get("policy") != digest:
+        if fresh and before is not None:
+            write(module, path, before)
+            module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params), changed=True)
+        fail(module, msg=f"the control daemon refuses the policy, the old one stays: {answer.get('error', answer)}")
+    return {"confirmed": True, "applied": answer.get("applied"), "generation": answer.get("generation")}
+
+
+if __name__ == "__main__":
+    main()

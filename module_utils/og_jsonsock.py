@@ -1,0 +1,1 @@
+../og/jsonsock.py

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module og_policy on real files and sockets."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+from library import og_policy
+from og.control.daemon import Daemon, Stop
+from tests.unit.control.builders import config
+
+GOOD = "version: 1\ndrain: [agent_w1]\n"
+BAD = "version: 1\nservices:\n  web:\n    weight: heavy\n"
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def call(content, **options):
+        check, diff = options.pop("check", False), options.pop("diff", False)
+        arguments = {"content": content, "path": str(tmp_path / "policy.yml"), "services": ["web"], **options}
+        arguments.setdefault("control_socket", str(tmp_path / "control.sock"))
+        arguments |= {"_ansible_check_mode": check, "_ansible_diff": diff}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            og_policy.main()
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_write_then_nothing_to_do(run, tmp_path):
+    file = tmp_path / "policy.yml"
+    result = run(GOOD, mode="0640", diff=True)
+    assert result["changed"]
+    assert result["diff"]["after"] == GOOD
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (GOOD, 0o640)
+    again = run(GOOD, mode="0640")
+    assert (again["changed"], again["digest"], again["confirmed"]) == (False, result["digest"], False)
+
+
+def test_check_mode_touches_nothing(run, tmp_path):
+    assert run(GOOD, check=True)["changed"]
+    assert not (tmp_path / "policy.yml").exists()
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_bad_policy_changes_nothing_and_is_explained(run, tmp_path, check):
+    file = tmp_path / "policy.yml"
+    file.write_text(GOOD)
+    result = run(BAD, check=check, source="group_vars/policy.yml")
+    assert result["failed"]
+    assert "group_vars/policy.yml:4:5: services.web.weight: 'heavy' is not of type 'integer'" in result["msg"]
+    assert result["problems"] == [
+        {"field": "services.web.weight", "line": 4, "column": 5, "message": "'heavy' is not of type 'integer'"}
+    ]
+    assert file.read_text() == GOOD
+
+
+def test_validate_only(run, tmp_path):
+    assert not run(GOOD, validate_only=True)["changed"]
+    assert run(BAD, validate_only=True)["failed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_directory(run, tmp_path):
+    assert "the directory does not exist" in run(GOOD, path=str(tmp_path / "none" / "policy.yml"))["msg"]
+
+
+def test_without_its_requirements(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(og_policy, "MISSING", "Traceback")
+    assert run(GOOD, check=True)["changed"]
+    assert "PyYAML and jsonschema" in run(GOOD)["msg"]
+    assert not (tmp_path / "policy.yml").exists()
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    (tmp_path / "policy.yml").write_text("version: 1\n")
+    (tmp_path / "control").mkdir()
+    paths = {"policy": "policy.yml", "state_dir": "control", "table_socket": "router.sock"}
+    settings = {key: str(tmp_path / name) for key, name in paths.items()}
+    settings |= {"control_socket": str(tmp_path / "control.sock"), "consul_url": "http://127.0.0.1:1"}
+    running = Daemon(config(**settings))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not (tmp_path / "control.sock").exists():
+        time.sleep(0.01)
+    yield running
+    running.events.put(Stop())
+    thread.join(10)
+
+
+def test_waits_for_the_daemon(run, daemon):
+    result = run(GOOD)
+    assert (result["changed"], result["confirmed"], result["applied"]) == (True, True, False)
+    assert daemon.status["policy"]["digest"] == result["digest"]
+    again = run(GOOD)
+    assert (again["changed"], again["confirmed"]) == (False, True)
+
+
+def test_what_the_daemon_refuses_is_taken_back(run, daemon, tmp_path):
+    result = run("version: 1\nservices: {db: {}}\n", services=["web", "db"])  # the daemon knows no service db
+    assert result["failed"]
+    assert "no such service; the inventory defines: web" in result["msg"]
+    assert (tmp_path / "policy.yml").read_text() == "version: 1\n"
+    assert daemon.status["policy"]["digest"] != ""
