@@ -46,7 +46,7 @@ static bool read_sites(const struct og_json_at *root, struct draft *draft)
             return true;
         }
     }
-    return og_json_fail(root, "own_site: not in sites: \"%s\"", own);
+    return og_json_fail_member(root, "own_site", "not in sites: \"%s\"", own);
 }
 
 static bool read_protocol(const struct og_json_at *item, uint8_t *protocol)
@@ -60,7 +60,7 @@ static bool read_protocol(const struct og_json_at *item, uint8_t *protocol)
     else if (strcmp(text, "udp") == 0)
         *protocol = IPPROTO_UDP;
     else
-        return og_json_fail(item, "protocol: neither tcp nor udp: \"%s\"", text);
+        return og_json_fail_member(item, "protocol", "neither tcp nor udp: \"%s\"", text);
     return true;
 }
 
@@ -82,11 +82,11 @@ static bool read_service(const struct og_json_at *item, struct draft *draft, boo
         (og_json_has(item, "half_open_s") && !og_json_u64(item, "half_open_s", 1, 3600, &half_open_s)))
         return false;
     if (taken[index])
-        return og_json_fail(item, "index: used twice: %llu", (unsigned long long)index);
+        return og_json_fail_member(item, "index", "used twice: %llu", (unsigned long long)index);
     if (IN6_IS_ADDR_MULTICAST((const struct in6_addr *)service.vip) ||
         IN6_IS_ADDR_UNSPECIFIED((const struct in6_addr *)service.vip) ||
         IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)service.vip))
-        return og_json_fail(item, "vip: not a global unicast address");
+        return og_json_fail_member(item, "vip", "not a global unicast address");
     service.port = htons((uint16_t)port);
     service.idle_s = (uint32_t)idle_s;
     service.closing_s = (uint32_t)closing_s;
@@ -95,7 +95,7 @@ static bool read_service(const struct og_json_at *item, struct draft *draft, boo
         const struct og_service *other = &draft->services[i];
 
         if (taken[i] && strcmp(other->name, service.name) == 0)
-            return og_json_fail(item, "name: used twice: \"%s\"", service.name);
+            return og_json_fail_member(item, "name", "used twice: \"%s\"", service.name);
         if (taken[i] && other->port == service.port && other->protocol == service.protocol &&
             memcmp(other->vip, service.vip, 16) == 0)
             return og_json_fail(item, "same VIP, protocol and port as service \"%s\"", other->name);
@@ -137,7 +137,7 @@ static bool read_member_site(const struct og_json_at *item, const struct draft *
             return true;
         }
     }
-    return og_json_fail(item, "site: not in sites: \"%s\"", site);
+    return og_json_fail_member(item, "site", "not in sites: \"%s\"", site);
 }
 
 static bool read_member_services(const struct og_json_at *item, const struct draft *draft, struct og_member *member)
@@ -193,11 +193,11 @@ static bool read_members(const struct og_json_at *root, const struct draft *draf
             return false;
         for (size_t j = 0; j < i; j++) {
             if (members[j].id == members[i].id)
-                return og_json_fail(&item, "id: used twice: %u", members[i].id);
+                return og_json_fail_member(&item, "id", "used twice: %u", members[i].id);
             if (strcmp(members[j].name, members[i].name) == 0)
-                return og_json_fail(&item, "name: used twice: \"%s\"", members[i].name);
+                return og_json_fail_member(&item, "name", "used twice: \"%s\"", members[i].name);
             if (memcmp(members[j].locator, members[i].locator, 8) == 0)
-                return og_json_fail(&item, "locator: same as that of \"%s\"", members[j].name);
+                return og_json_fail_member(&item, "locator", "same as that of \"%s\"", members[j].name);
         }
     }
     *n = json_array_size(list.value);
@@ -245,7 +245,7 @@ static bool read_head(const struct og_json_at *root, struct draft *draft)
     if (!og_json_u64(root, "format", 0, INT64_MAX, &format))
         return false;
     if (format != FORMAT)
-        return og_json_fail(root, "format: this data plane reads format %d, not %llu", FORMAT,
+        return og_json_fail_member(root, "format", "this data plane reads format %d, not %llu", FORMAT,
                             (unsigned long long)format);
     if (!og_json_only(root, names) ||
         !og_json_u64(root, "generation", 1, INT64_MAX, &draft->spec.generation) ||
@@ -254,7 +254,7 @@ static bool read_head(const struct og_json_at *root, struct draft *draft)
         !og_json_u64(root, "slots", 0, OG_MAGLEV_MAX_SLOTS, &slots))
         return false;
     if (!og_maglev_slots_ok((uint32_t)slots))
-        return og_json_fail(root, "slots: not a prime in 3..%u: %llu", OG_MAGLEV_MAX_SLOTS, (unsigned long long)slots);
+        return og_json_fail_member(root, "slots", "not a prime in 3..%u: %llu", OG_MAGLEV_MAX_SLOTS, (unsigned long long)slots);
     draft->spec.slots = (uint32_t)slots;
     memcpy(draft->spec.flow_seed.k, seed, sizeof(seed));
     return true;

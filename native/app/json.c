@@ -21,6 +21,19 @@ bool og_json_fail(const struct og_json_at *at, const char *format, ...)
     return false;
 }
 
+bool og_json_fail_member(const struct og_json_at *object, const char *name, const char *format, ...)
+{
+    char text[sizeof(object->error->text)];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    snprintf(object->error->text, sizeof(object->error->text), "%s%s%s: %.350s", object->path, object->path[0] ? "." : "",
+             name, text);
+    return false;
+}
+
 /* Fails with "<what>: <the value, shortened>". */
 static bool fail_value(const struct og_json_at *at, const char *what)
 {

@@ -25,6 +25,10 @@ struct og_json_at {
 
 __attribute__((format(printf, 2, 3))) bool og_json_fail(const struct og_json_at *at, const char *format, ...);
 
+/* The same of a member: "<path>.<name>: ...". */
+__attribute__((format(printf, 3, 4))) bool og_json_fail_member(const struct og_json_at *object, const char *name,
+                                                               const char *format, ...);
+
 /* The root of a document, which must be an object. */
 bool og_json_root(json_t *value, struct og_json_error *error, struct og_json_at *root);
 /* Refuses members that are not in the NULL-ended list: a mistyped name must not be a silent default. */

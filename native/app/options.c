@@ -35,7 +35,7 @@ static bool read_port(const struct og_json_at *root, struct og_options *options)
                (!og_json_has(&port, "interface") ||
                 og_json_string(&port, "interface", options->interface, sizeof(options->interface)));
     }
-    return og_json_fail(&port, "kind: neither af_xdp, vdev nor pci: \"%s\"", kind);
+    return og_json_fail_member(&port, "kind", "neither af_xdp, vdev nor pci: \"%s\"", kind);
 }
 
 static bool read_eal(const struct og_json_at *root, struct og_options *options)
@@ -67,14 +67,14 @@ static bool read_next_hop(const struct og_json_at *root, struct og_options *opti
     if (strcmp(mode, "kernel") == 0) {
         options->next_hop_mode = OG_NEXT_HOP_KERNEL;
         if (!options->interface[0])
-            return og_json_fail(&hop, "mode kernel needs port.interface");
+            return og_json_fail_member(&hop, "mode", "kernel needs port.interface");
         return og_json_only(&hop, kernel);
     }
     if (strcmp(mode, "fixed") == 0) {
         options->next_hop_mode = OG_NEXT_HOP_FIXED;
         return og_json_only(&hop, fixed) && og_json_mac(&hop, "mac", options->next_hop_mac);
     }
-    return og_json_fail(&hop, "mode: neither kernel nor fixed: \"%s\"", mode);
+    return og_json_fail_member(&hop, "mode", "neither kernel nor fixed: \"%s\"", mode);
 }
 
 /* An optional number: keeps the default when it is not there. */
@@ -113,7 +113,7 @@ static bool read_root(const struct og_json_at *root, bool router, struct og_opti
     if (og_json_has(root, "source_address") && !og_json_ipv6(root, "source_address", options->source_address))
         return false;
     if (!router && og_json_has(root, "pins"))
-        return og_json_fail(root, "pins: a hasher has none");
+        return og_json_fail_member(root, "pins", "a hasher has none");
     options->threads = (unsigned)threads;
     options->idle_us = (uint32_t)idle_us;
     options->pins = pins;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ipaddress
+import itertools
 import json
 import os
 import queue
@@ -47,6 +48,7 @@ FN_ERRORS, FN_STEER, FN_PIN, FN_MISS, FN_ACCEPT, FN_PROBE = 0x0000, 0x0001, 0x00
 ACCEPT_K, ACCEPT_N, ACCEPT_F, ACCEPT_LAST = 0x1, 0x2, 0x4, 0x8
 ROLE_ROUTER, ROLE_AGENT = 2, 3
 PROBE_SERVING, PROBE_DRAINING = 0x01, 0x02
+_numbers = itertools.count()
 DEADLINE = 20.0  # seconds: for things that take milliseconds on an idle machine
 
 
@@ -104,8 +106,8 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
 
 
 def in_namespace(namespace: str, *command: str | Path) -> list[str]:
-    """`ip netns exec` would hide the BPF file system; nsenter changes the network alone."""
-    return ["nsenter", f"--net=/run/netns/{namespace}", *map(str, command)]
+    """`ip netns exec` would hide the BPF file system; nsenter changes the network alone. "" is our own."""
+    return [*map(str, command)] if not namespace else ["nsenter", f"--net=/run/netns/{namespace}", *map(str, command)]
 
 
 @dataclass
@@ -414,7 +416,7 @@ def mac_of(namespace: str, interface: str) -> str:
 @contextlib.contextmanager
 def node(role: str, directory: Path) -> Iterator[Node]:
     """A node on AF_XDP, its port steering, nothing started."""
-    name = f"ogs{os.getpid()}"
+    name = f"ogs{os.getpid()}-{next(_numbers)}"
     locator = "5f00:1:11::" if role == "hasher" else "5f00:1:21::"
     bpf = directory / "bpf"
     bpf.mkdir(parents=True)
