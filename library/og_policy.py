@@ -11,7 +11,7 @@ version_added: "1.0.0"
 description:
   - Checks a policy against the published JSON Schema and what a schema cannot say, and replaces the file in one step.
   - A bad policy changes nothing; the error names line and field of everything that is wrong.
-  - When the control daemon runs, waits until it says that the policy is in force. If it refuses, the old file comes back.
+  - When the control daemon runs, waits until it has the policy in force. If it refuses, the old file comes back.
 author:
   - The Occam Gateway authors
 requirements:
