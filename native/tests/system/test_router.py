@@ -162,8 +162,8 @@ def test_agents_answers_decide(running: Node) -> None:
     first = running.wire.members["5f00:1:31::"] = Member(ROLE_AGENT, connections=17)
     second = running.wire.members["5f00:1:32::"] = Member(ROLE_AGENT)
     harness.wait_for(lambda: running.heartbeat()["flags"] == 3, "serving: an agent with a listener answers")
+    harness.wait_for(lambda: running.telemetry("/og/members")["agent_w1"]["connections"] == 17, "load is told")
     harness.wait_for(lambda: not running.request({"op": "status"})["suspect"], "nobody is suspect")
-    assert running.telemetry("/og/members")["agent_w1"]["connections"] == 17
 
     second.listeners = 0
     harness.wait_for(lambda: running.telemetry("/og/members")["agent_w2"]["listeners"] == 0, "no listener is told")
