@@ -10,7 +10,8 @@ a link block; the node number takes the next 16 bits; what remains up to bit 64 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from netaddr import AddrFormatError, IPNetwork
@@ -110,12 +111,32 @@ def og_link_node(link: object) -> str:
     return _host(link, 2)
 
 
+def og_gateways(
+    groups: Mapping[str, Iterable[str]], hosts: Mapping[str, Mapping[str, Any]], sites: Mapping[str, Any], block: object
+) -> list[dict[str, str]]:
+    """Return name, role, site and locator (an address) of every host in the groups `hashers` and `routers`.
+
+    Takes two numbers of each host and computes: templating each host's variables from each host would cost the square of
+    their number. `hosts` is hostvars, `sites` og_sites, `block` og_sid_block.
+    """
+    found = []
+    for role in ("hasher", "router"):
+        for name in groups.get(f"{role}s", ()):
+            site, node = (hosts[name].get(key) for key in ("og_site", "og_node"))
+            if site not in sites or node is None:
+                raise AnsibleFilterError(f"{name}: og_site ({site!r}) must be one of og_sites, og_node ({node!r}) set")
+            locator = og_locator(block, sites[site]["number"], node).partition("/")[0]
+            found.append({"name": name, "role": role, "site": site, "locator": locator})
+    return sorted(found, key=lambda gateway: (gateway["site"], gateway["name"]))
+
+
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self) -> dict[str, Callable[..., str]]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "og_gateways": og_gateways,
             "og_link": og_link,
             "og_link_node": og_link_node,
             "og_link_router": og_link_router,

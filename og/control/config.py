@@ -155,8 +155,11 @@ def parse_config(text: str, source: str) -> Config:
 
 
 def parse_locator(value: str) -> str:
-    """Canonical text of a node's locator: an IPv6 address whose lower 64 bits are zero. Raises ValueError."""
-    address = ipaddress.IPv6Address(value)
+    """Canonical text of a node's locator: an IPv6 address whose lower 64 bits are zero. Raises ValueError.
+
+    A locator is also accepted as what it is, a /64.
+    """
+    address = ipaddress.IPv6Address(value.removesuffix("/64"))
     if int(address) & ((1 << 64) - 1) or not int(address):
         raise ValueError(f"not a locator, whose upper 64 bits are set and lower 64 bits zero: {value!r}")
     return str(address)
