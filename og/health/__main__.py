@@ -19,7 +19,7 @@ EXIT_USAGE = 2
 
 
 def withdraw_all(config: Config) -> int:
-    """Withdraw everything this node may announce. A GoBGP that does not run announces nothing, which is as good."""
+    """Withdraw everything this node may announce; a GoBGP that does not run announces nothing, which is as good."""
     try:
         channel = Channel(config.gobgp_api, config.api_timeout_ms)
     except ConnectionLostError as error:
@@ -36,8 +36,10 @@ def withdraw_all(config: Config) -> int:
 
 
 def set_drained(config: Config, drained: bool) -> int:
-    """Ask the running daemon, by a file it looks for, to withdraw the VIPs and report itself unhealthy, or to stop
-    doing so. The file is in /run: a reboot ends the drain."""
+    """Ask the running daemon, by a file it looks for, to drain or to stop draining.
+
+    A drained daemon withdraws the VIPs and reports itself unhealthy. The file is in /run: a reboot ends the drain.
+    """
     try:
         if drained:
             config.drain_file.touch(mode=0o644)
@@ -50,7 +52,7 @@ def set_drained(config: Config, drained: bool) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Describe the options."""
     parser = argparse.ArgumentParser(
         prog="og-health",
         description="Announce this gateway node by BGP while its data plane makes progress; withdraw it when not.",

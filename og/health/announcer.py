@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from og.health import gobgp
 from og.health.grpc import CallFailedError, Channel, ConnectionLostError
 from og.health.protobuf import ProtobufError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 RETRY_MS = 200  # between attempts to reach a daemon that is not there
 
@@ -41,7 +44,7 @@ class Announcer:
         return self._last_error
 
     def fileno(self) -> int | None:
-        """A descriptor that becomes readable when GoBGP goes away, or None without a connection."""
+        """Return a descriptor that becomes readable when GoBGP goes away, or None without a connection."""
         return None if self._channel is None else self._channel.fileno()
 
     def close(self) -> None:

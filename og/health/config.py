@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "poll_ms": 50,
     "stall_ms": 200,
     "hold_up_ms": 500,
-    "hold_up_max_ms": 30_000,
+    "hold_up_max_ms": 10_000,
     "reconcile_ms": 5_000,
     "api_timeout_ms": 1_000,
 }

@@ -9,12 +9,15 @@ import select
 import signal
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from og.health import heartbeat, machine
 from og.health.announcer import Announcer
-from og.health.config import Config
 from og.health.endpoint import Report, serve
 from og.health.heartbeat import Beat, HeartbeatError
+
+if TYPE_CHECKING:
+    from og.health.config import Config
 
 NOTIFY_EVERY_MS = 1_000
 
@@ -22,24 +25,31 @@ LOG = logging.getLogger(__name__)
 
 
 def wanted_paths(config: Config, state: machine.State, drained: bool) -> frozenset[str] | None:
-    """What should be announced; None while that is not decided. A drained node keeps its locator: flows it already
-    carries still need it."""
+    """Return what should be announced; None while that is not decided.
+
+    A drained node keeps its locator: flows it already carries still need it.
+    """
     if not state.decided:
         return None
     if not state.alive.is_open:
         return frozenset()
-    vips = config.vips if state.serving.is_open and not drained else ()
+    vips = config.vips if state.serves and not drained else ()
     return frozenset((config.locator, *vips))
 
 
+def describe(state: machine.State) -> str:
+    """Say in one word what is announced."""
+    return "serving" if state.serves else "alive" if state.alive.is_open else "down"
+
+
 def make_report(state: machine.State, drained: bool, announcer: Announcer) -> Report:
-    """The daemon's state as the endpoint shows it."""
+    """Return the daemon's state as the endpoint shows it."""
     return Report(
         healthy=state.alive.is_open and not drained,
         reason="drained" if drained and state.alive.is_open else state.reason,
         loops=state.last.loops if state.last else 0,
         generation=state.last.generation if state.last else 0,
-        serving=state.serving.is_open and not drained,
+        serving=state.serves and not drained,
         drained=drained,
         announced=announcer.announced,
         gobgp=announcer.error,
@@ -50,17 +60,18 @@ class ProcessWatch:
     """Notices at once that the process behind the heartbeat has ended, through a pidfd (Linux 5.3)."""
 
     def __init__(self) -> None:
-        self._pid = 0
+        self._writer = (0, 0)  # process id and incarnation
         self._descriptor: int | None = None
         self.gone = False
 
     def follow(self, beat: Beat | None) -> None:
         """Watch the writer of this heartbeat from now on."""
-        pid = beat.pid if beat is not None else 0
-        if pid == self._pid:
+        writer = (beat.pid, beat.incarnation) if beat is not None else (0, 0)
+        if writer == self._writer:
             return
         self.close()
-        self._pid = pid
+        self._writer = writer
+        pid = writer[0]
         if pid == 0:
             return
         try:
@@ -71,7 +82,7 @@ class ProcessWatch:
             LOG.warning("cannot watch process %d (%s): its end will be noticed by its silence", pid, error.strerror)
 
     def fileno(self) -> int | None:
-        """A descriptor that becomes readable when the process ends, or None if there is none to wait for."""
+        """Return a descriptor that becomes readable when the process ends, or None if there is none to wait for."""
         return None if self.gone else self._descriptor
 
     def close(self) -> None:
@@ -79,7 +90,7 @@ class ProcessWatch:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
-        self._pid = 0
+        self._writer = (0, 0)
         self.gone = False
 
 
@@ -131,18 +142,11 @@ class Daemon:
         state = machine.step(self._state, self._look(now - self._then), self._config.limits)
         self._then = now
         drained = self._config.drain_file.exists()
-        if (state.alive.is_open, state.serving.is_open, drained) != (
-            self._state.alive.is_open,
-            self._state.serving.is_open,
-            self._drained,
-        ):
-            LOG.warning(
-                "alive %s, serving %s%s: %s",
-                state.alive.is_open,
-                state.serving.is_open,
-                ", drained" if drained else "",
-                state.reason,
-            )
+        before, after = describe(self._state), describe(state)
+        if before != after:
+            LOG.warning("%s: %s", after, state.reason)
+        if drained != self._drained:
+            LOG.warning("drain %s by %s", "asked for" if drained else "ended", self._config.drain_file)
         self._state, self._drained = state, drained
         self._announcer.sync(wanted_paths(self._config, state, drained), now)
         self._report = make_report(state, drained, self._announcer)

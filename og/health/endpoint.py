@@ -6,10 +6,12 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REQUEST_TIMEOUT_S = 2.0
 SHUTDOWN_POLL_S = 5.0  # how often the accepting thread looks whether it should end; nothing waits for it
@@ -30,7 +32,7 @@ class Report:
 
 
 def render(path: str, report: Report) -> tuple[HTTPStatus, dict[str, Any]]:
-    """The answer to a GET of `path`."""
+    """Return the answer to a GET of `path`."""
     if path != "/health":
         return HTTPStatus.NOT_FOUND, {"error": f"no such page: {path}; there is only /health"}
     return (HTTPStatus.OK if report.healthy else HTTPStatus.SERVICE_UNAVAILABLE), asdict(report)
@@ -53,7 +55,7 @@ def serve(listen: tuple[str, int], current: Callable[[], Report]) -> http.server
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - inherited name
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited name
             """One request per second is not worth a line each."""
 
     server = http.server.ThreadingHTTPServer(listen, Handler)

@@ -12,14 +12,16 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 READ_SIZE = 65536
 MESSAGE_MAX = 1 << 20
@@ -41,9 +43,27 @@ class _Answer:
     message: str = ""
     ended: bool = False
 
+    def take(self, event: h2.events.Event) -> None:
+        """Take in one event of this stream."""
+        if isinstance(event, h2.events.DataReceived):
+            self.data += event.data or b""
+            if len(self.data) > MESSAGE_MAX:
+                raise ConnectionLostError(f"answer above {MESSAGE_MAX} bytes")
+        elif isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
+            headers = dict(event.headers or ())
+            self.status = headers.get(b"grpc-status", b"").decode(errors="replace") or self.status
+            self.message = headers.get(b"grpc-message", b"").decode(errors="replace") or self.message
+        elif isinstance(event, h2.events.StreamReset):
+            self.ended, self.message = True, f"stream reset, HTTP/2 error {event.error_code}"
+        elif isinstance(event, h2.events.StreamEnded):
+            self.ended = True
+
 
 def split_messages(data: bytes | bytearray) -> list[bytes]:
-    """The messages of a stream's data. Raises ConnectionLostError if they do not fill it exactly or are compressed."""
+    """Return the messages of a stream's data.
+
+    Raises ConnectionLostError if they do not fill it exactly or are compressed.
+    """
     messages = []
     at = 0
     while at < len(data):
@@ -166,19 +186,5 @@ class Channel:
         answer = self._answers.get(stream) if isinstance(stream, int) else None
         if isinstance(event, h2.events.DataReceived):
             self._http.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
-            if answer is not None:
-                answer.data += event.data or b""
-                if len(answer.data) > MESSAGE_MAX:
-                    raise ConnectionLostError(f"answer above {MESSAGE_MAX} bytes")
-        elif answer is None:
-            return
-        elif isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
-            for name, value in event.headers or ():
-                if name == b"grpc-status":
-                    answer.status = value.decode(errors="replace")
-                elif name == b"grpc-message":
-                    answer.message = value.decode(errors="replace")
-        elif isinstance(event, h2.events.StreamReset):
-            answer.ended, answer.message = True, f"stream reset, HTTP/2 error {event.error_code}"
-        elif isinstance(event, h2.events.StreamEnded):
-            answer.ended = True
+        if answer is not None:
+            answer.take(event)

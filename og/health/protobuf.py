@@ -6,7 +6,10 @@ Source: Protocol Buffers documentation, "Encoding". Fields of value zero are lef
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WIRE_VARINT = 0
 WIRE_FIXED64 = 1
@@ -30,18 +33,18 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """An integer or enum field."""
+    """Encode an integer or enum field."""
     return varint(field << 3 | WIRE_VARINT) + varint(value) if value else b""
 
 
 def message(field: int, *parts: bytes) -> bytes:
-    """An embedded message, made of its encoded fields. Written also when it is empty: its presence has a meaning."""
+    """Encode an embedded message, made of encoded fields; also an empty one, whose presence has a meaning."""
     body = b"".join(parts)
     return varint(field << 3 | WIRE_LENGTH) + varint(len(body)) + body
 
 
 def text(field: int, value: str) -> bytes:
-    """A string field."""
+    """Encode a string field."""
     return message(field, value.encode()) if value else b""
 
 
@@ -55,7 +58,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) of each field in order. Raises ProtobufError where the bytes end early."""
+    """Yield (field number, value) of each field in order. Raises ProtobufError where the bytes end early."""
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)
