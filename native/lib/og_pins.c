@@ -100,15 +100,15 @@ struct og_pin *og_pins_find(struct og_pins *pins, const struct og_pin_rules *rul
     return NULL;
 }
 
-/* Add `by` to the `passed` of the lines between a slot and its home. At most 14 pins can pass a line (two on each of
- * the 7 lines behind it that are still in reach), so 4 bits are enough. */
+/* Add `by` to the `passed` of the lines between a slot and its home. At most 30 pins can pass a line (two on each of
+ * the 15 lines behind it that are still in reach), so 5 bits are enough. */
 static void count_passed(struct og_pins *pins, const struct og_pin *pin, int by)
 {
     const uint64_t line = (uint64_t)(pin - pins->slots) / OG_PINS_SLOTS;
 
     for (unsigned d = 1; d <= pin->displacement; d++) {
         struct og_pin *first = line_of(pins, line - d);
-        first->passed = (uint32_t)((int)first->passed + by) & 0xf;
+        first->passed = (uint32_t)((int)first->passed + by) & 0x1f;
     }
 }
 

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define OG_PINS_SLOTS 2u  /* per line */
-#define OG_PINS_WINDOW 8u /* lines a key may live in */
+#define OG_PINS_WINDOW 16u/* lines a key may live in */
 #define OG_PINS_LINE 64u  /* bytes */
 
 /* Targets: an agent's id, or OG_TARGET_SITE + index of a site. */
@@ -50,9 +50,9 @@ struct og_pin {
     uint16_t target;
     uint16_t generation;
     uint32_t seen : 20;
-    uint32_t state : 4;
+    uint32_t state : 3;
     uint32_t displacement : 4; /* lines from the home line */
-    uint32_t passed : 4;       /* first slot of a line only: pins stored behind this line that had to pass it */
+    uint32_t passed : 5;       /* first slot of a line only: pins stored behind this line that had to pass it */
     uint32_t isn;              /* of the server: a repeated SYN-ACK is told from a new one */
 };
 _Static_assert(sizeof(struct og_pin) == 32, "two slots per 64-byte line");

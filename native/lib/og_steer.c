@@ -136,7 +136,7 @@ static enum og_verdict steer_segment(const struct og_moment *at, struct og_work 
             return og_send_target(at, work, entry->target, OG_V_HALF_OPEN_HIT);
         }
     } else if (pin != NULL) {
-        pin->state &= ~OG_PIN_CONTESTED & 0xfu; /* whoever answered last was never confirmed */
+        pin->state &= (OG_PIN_USED | OG_PIN_CLOSING); /* whoever answered last was never confirmed */
     }
     return pin != NULL ? steer_pinned(at, work, pin) : og_hunt(at, work);
 }

@@ -7,10 +7,9 @@ The servers here are Python too: they answer along the way back as the wire cont
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import (
@@ -18,11 +17,15 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrSegmentRouting,
     IPv6ExtHdrSegmentRoutingTLV,
 )
-from scapy.packet import Packet
 
 from native.tests.lab_site import CLIENT, HASHER, VIP, VIP_UDP, locator, sid
 from native.tests.oglib import Buf, OgLibrary
 from native.tests.table_spec import Member, Spec, build
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scapy.packet import Packet
 
 ERRORS, STEER, PIN, MISS, ACCEPT = 0x0000, 0x0001, 0x0002, 0x0003, 0x0010
 K, N, F, LAST = 1, 2, 4, 8
@@ -109,7 +112,8 @@ class Path:
     def ahead(self) -> list[tuple[bytes, int, int]]:
         """From the active segment on: (locator, function, first 16 bits of the argument)."""
         return [
-            (s[:8], int.from_bytes(s[8:10], "big"), int.from_bytes(s[10:12], "big")) for s in self.segments[self.active :]
+            (s[:8], int.from_bytes(s[8:10], "big"), int.from_bytes(s[10:12], "big"))
+            for s in self.segments[self.active :]
         ]
 
     @property
@@ -212,7 +216,7 @@ class Rig:
 
     # ---- the other ends
 
-    def reply(self, sent: Sent, agent: Member, inner: Packet, **changes: Any) -> bytes:
+    def reply(self, sent: Sent, agent: Member, inner: Packet | bytes, **changes: Any) -> bytes:
         """What an agent makes of its server's reply to a packet that was sent to it: along the way back."""
         path = sent.path
         visited = [s for s in path.segments[: path.active] if s[8:10] == STEER.to_bytes(2, "big")]

@@ -6,10 +6,12 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from native.tests.lab_site import FLOW_SEED, SR_DOMAIN, VIP, VIP_UDP, locator
-from native.tests.oglib import OgLibrary
+
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 PROTOCOLS = {"tcp": 6, "udp": 17}
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import ICMPv6EchoReply, IPv6
 
 from native.tests.lab_site import CLIENT, VIP, locator, sid
-from native.tests.oglib import OgLibrary
 from native.tests.router_rig import (
     ACCEPT,
     ERRORS,
@@ -32,6 +32,11 @@ from native.tests.router_rig import (
 )
 from native.tests.table_spec import Spec, two_sites
 
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+    from native.tests.oglib import OgLibrary
+
 R = "5f00:1:21::"
 
 
@@ -49,7 +54,7 @@ SYN = client_tcp("S")
 SYN_ACK = server_tcp(SYN, "SA", seq=5000)
 
 
-def lowered(packet: IPv6) -> bytes:
+def lowered(packet: Packet) -> bytes:
     """The same packet, hop limit one lower."""
     data = bytearray(bytes(packet))
     data[7] -= 1
@@ -207,7 +212,7 @@ def test_reply_from_a_removed_agent(rig: Rig, offered: Sent) -> None:
     assert rig.one(reply).verdict == "drop_pin_source"
 
 
-BAD_REPLIES = {
+BAD_REPLIES: dict[str, tuple[Packet | bytes, str]] = {
     "source is no VIP": (
         IPv6(src="2001:db8:2::1", dst=CLIENT) / TCP(sport=80, dport=40000, flags="SA"),
         "drop_inner",
@@ -291,7 +296,11 @@ def test_whole_connection_over_two_sites(og: OgLibrary, west: Rig) -> None:
     at_west = west.steer(ack)
     assert at_west.verdict == "promoted"
     assert at_west.data == envelope(
-        ack, west.flow_sid(WEST, ERRORS, ack), [west.flow_sid(address(where + bytes(8)), STEER, ack)], fl=0x12345, hlim=63
+        ack,
+        west.flow_sid(WEST, ERRORS, ack),
+        [west.flow_sid(address(where + bytes(8)), STEER, ack)],
+        fl=0x12345,
+        hlim=63,
     )
     at_east = east.one(at_west.data)
     assert (at_east.verdict, at_east.path.ahead) == ("promoted", [(locator(first.locator), ACCEPT, K)])

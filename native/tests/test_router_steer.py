@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
-from scapy.packet import Packet
 
 from native.tests.lab_site import CLIENT, HASHER, VIP, locator, sid
-from native.tests.oglib import OgLibrary
 from native.tests.router_rig import (
     ACCEPT,
     ERRORS,
@@ -31,6 +30,11 @@ from native.tests.router_rig import (
     server_udp,
 )
 from native.tests.table_spec import Spec, agents
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+    from native.tests.oglib import OgLibrary
 
 R = "5f00:1:21::"
 
@@ -120,10 +124,7 @@ def test_handshake_data_close_and_reuse(rig: Rig) -> None:
     again = rig.steer(client_tcp("S", seq=77000))
     assert again.verdict == "offered_pinned"
     first, second = rig.picks(client_tcp("S"))
-    if agent == first:
-        wanted = [(agent, N), (second, N | LAST)]
-    else:
-        wanted = [(agent, K), (first, N), (second, N | LAST)]
+    wanted = [(agent, N), (second, N | LAST)] if agent == first else [(agent, K), (first, N), (second, N | LAST)]
     assert again.path.ahead == [(locator(a.locator), ACCEPT, flags) for a, flags in wanted]
     assert rig.router.pins.count == 1
 
