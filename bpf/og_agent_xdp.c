@@ -104,8 +104,9 @@ static __always_inline int og_deliver(struct xdp_md *ctx, const struct og_outer 
 }
 
 /* Not mine. `used`: segments of this node that are done with. */
-static __always_inline int og_send_on(struct ethhdr *ethernet, struct og_outer *outer, void *end, __u32 used,
-                                      __u16 flags, enum og_counter otherwise)
+static __always_inline int og_send_on(struct ethhdr *ethernet, struct og_outer *outer, void *end,
+                                      const struct og_config *config, __u32 used, __u16 flags,
+                                      enum og_counter otherwise)
 {
     struct og_ipv6 *ip = outer->ip;
     struct og_sid *next = 0;
@@ -127,9 +128,11 @@ static __always_inline int og_send_on(struct ethhdr *ethernet, struct og_outer *
         outer->srh->segments_left = outer->segments_left - used;
         og_copy16(ip->dst, next);
     } else {
-        /* A pinned packet: the only segment, no SRH. Its source says which router sent it and with what argument. */
+        /* A pinned packet: the only segment, no SRH. Its source says which router sent it and with what argument; the
+         * router believes the agent the pin names, so it must see who says so. */
         og_copy16(ip->dst, ip->src);
         og_put16(ip->dst + 8, OG_FN_MISS);
+        *(og_word64 *)ip->src = og_raw64(config->locator);
         counter = OG_C_RETURNED_MISS;
     }
     og_swap_ethernet(ethernet);
@@ -220,11 +223,11 @@ static __always_inline int og_accept(struct xdp_md *ctx, struct ethhdr *ethernet
     }
     struct og_service_value *service = og_service_of(&inner.flow);
     if (!service) {
-        return og_send_on(ethernet, outer, end, used, 0, OG_C_DROP_INNER);
+        return og_send_on(ethernet, outer, end, config, used, 0, OG_C_DROP_INNER);
     }
     enum og_counter taken = og_decide(ctx, &inner, flags, service);
     if (taken == OG_C_COUNT) {
-        return og_send_on(ethernet, outer, end, used, flags, OG_C_DROP_NOT_MINE);
+        return og_send_on(ethernet, outer, end, config, used, flags, OG_C_DROP_NOT_MINE);
     }
     if (outer->srh && og_reply_is_wanted(&inner, taken)) {
         og_note_way_back(outer, &inner.flow, config, scratch, taken == OG_C_TAKEN_UDP || !og_is_syn(inner.transport));

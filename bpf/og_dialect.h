@@ -34,9 +34,9 @@
 #define OG_PROGRAM(section)
 #define OG_LICENSE struct og_no_license /* bcc sets "GPL" by itself */
 #define OG_FD(map) bpf_pseudo_fd(1, OG_FD_##map)
-#define og_map_find(map, key) bpf_map_lookup_elem_(OG_FD(map), key)
-#define og_map_set(map, key, value) bpf_map_update_elem_(OG_FD(map), key, value, BPF_ANY)
-#define og_map_delete(map, key) bpf_map_delete_elem_(OG_FD(map), key)
+#define og_map_find(map, key) bpf_map_lookup_elem_(OG_FD(map), (void *)(key))
+#define og_map_set(map, key, value) bpf_map_update_elem_(OG_FD(map), (void *)(key), value, BPF_ANY)
+#define og_map_delete(map, key) bpf_map_delete_elem_(OG_FD(map), (void *)(key))
 
 /* bcc 0.31 declares this helper with three arguments; it has four. */
 static long (*const og_helper_redirect_neigh)(__u32 ifindex, void *params, int plen, __u64 flags) = (void *)152;
