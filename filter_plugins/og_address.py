@@ -116,14 +116,14 @@ def og_gateways(
 ) -> list[dict[str, str]]:
     """Return name, role, site and locator (an address) of every host in the groups `hashers` and `routers`.
 
-    Takes two numbers of each host and computes: templating each host's variables from each host would cost the square of
-    their number. `hosts` is hostvars, `sites` og_sites, `block` og_sid_block.
+    Takes two numbers of each host and computes: templating each host's variables from each host would cost the square
+    of their number. `hosts` is hostvars, `sites` og_sites, `block` og_sid_block.
     """
     found = []
     for role in ("hasher", "router"):
         for name in groups.get(f"{role}s", ()):
-            site, node = (hosts[name].get(key) for key in ("og_site", "og_node"))
-            if site not in sites or node is None:
+            site, node = hosts[name].get("og_site"), hosts[name].get("og_node")
+            if not isinstance(site, str) or site not in sites or node is None:
                 raise AnsibleFilterError(f"{name}: og_site ({site!r}) must be one of og_sites, og_node ({node!r}) set")
             locator = og_locator(block, sites[site]["number"], node).partition("/")[0]
             found.append({"name": name, "role": role, "site": site, "locator": locator})

@@ -68,7 +68,7 @@ class Daemon:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._policy = PolicyFile(config.policy, config.state_dir, config.service_names)
+        self._policy = PolicyFile(config.policy, config.state_dir)
         self._state_path = Path(config.state_dir) / "state.json"
         self._state = settle_clock(load_state(config), time.time())
         self._written = ""
@@ -165,7 +165,9 @@ class Daemon:
             self._trouble = "waiting for the first answers of Consul"
         else:
             self._tables = build_tables(self.config, self._policy.policy, self._state, now)
-            self._log_notes((*outcome.notes, *self._tables.notes))
+            unknown = sorted(self._policy.policy.services.keys() - set(self.config.service_names))
+            strangers = [f"policy: services.{name}: the inventory has no such service" for name in unknown]
+            self._log_notes((*strangers, *outcome.notes, *self._tables.notes))
             self._synchronise(self._tables)
         self._save()
         self.status = self._describe()

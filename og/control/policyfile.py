@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy file as the daemon follows it: a bad file never replaces a good one, not even over a restart."""
+"""The policy file as the daemon follows it: a bad file never replaces a good one, not even over a restart.
+
+A service the inventory does not define is no error here, but for og_policy and --check-config: inventory and policy are
+two files, and while a service comes or goes they disagree for a moment.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from og.policy.check import Policy, load_policy
 from og.policy.document import PolicyError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 LOG = logging.getLogger("og-control")
 LAST_GOOD = "policy.last-good.yml"
@@ -25,11 +25,10 @@ class NoPolicyError(Exception):
 class PolicyFile:
     """The policy in force. `error` says why the file is not it; empty = it is."""
 
-    def __init__(self, path: str, state_dir: str, services: Collection[str]) -> None:
+    def __init__(self, path: str, state_dir: str) -> None:
         self.path = path
         self.error = ""
         self._copy = Path(state_dir) / LAST_GOOD
-        self._services = services
         self._stamp: tuple[int, ...] | None = None
         self.policy = self._start()
 
@@ -42,7 +41,7 @@ class PolicyFile:
         self._stamp = self._read_stamp()
         try:
             text = Path(self.path).read_text(encoding="utf-8")
-            policy = load_policy(text, self.path, self._services)
+            policy = load_policy(text, self.path)
         except (PolicyError, OSError, UnicodeDecodeError) as error:
             if str(error) != self.error:
                 LOG.error("policy not changed: %s", error)
@@ -60,7 +59,7 @@ class PolicyFile:
         for path in (Path(self.path), self._copy):
             try:
                 text = path.read_text(encoding="utf-8")
-                policy = load_policy(text, str(path), self._services)
+                policy = load_policy(text, str(path))
             except (PolicyError, OSError, UnicodeDecodeError) as error:
                 problems = problems or str(error)
                 continue
