@@ -46,8 +46,7 @@ SCHEMA: dict[str, Any] = {
             "type": "array",
             "maxItems": MAX_SERVICES,
             "items": {
-                "type": "object",
-                "additionalProperties": False,
+                "type": "object",  # og_services of the inventory, whole: other programs use other fields
                 "required": ["index", "name", "vip", "protocol", "port"],
                 "properties": {
                     "index": {"type": "integer", "minimum": 0, "maximum": MAX_SERVICES - 1},
