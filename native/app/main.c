@@ -256,7 +256,7 @@ int og_main(int argc, char **argv, const struct og_role *role)
     }
     pthread_mutex_init(&app->tables_lock, NULL);
     rte_spinlock_init(&app->tx_lock);
-    og_prober_init(&app->prober, role->probe_role, &app->health);
+    og_prober_init(&app->prober, role->probe_role, !app->options.probe, &app->health);
     app->start_ns = og_now_ns();
     if (getrandom(&app->incarnation, sizeof(app->incarnation), 0) != sizeof(app->incarnation)) {
         og_log("no random numbers: %s", strerror(errno));

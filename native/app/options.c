@@ -92,10 +92,11 @@ static bool read_root(const struct og_json_at *root, bool router, struct og_opti
 {
     static const char *const names[] = {"port",        "eal",        "locator",   "threads",        "idle_us",
                                         "pins",        "fabric_mtu", "dscp",      "next_hop",       "source_address",
-                                        "runtime_dir", "state_dir",  "telemetry", "max_packets", NULL};
+                                        "runtime_dir", "state_dir",  "telemetry", "probe",      "max_packets", NULL};
     uint64_t threads = 1, idle_us = 0, pins = 1u << 20, fabric_mtu = 0, dscp = 0, max_packets = 0;
 
     options->telemetry = true;
+    options->probe = true;
     snprintf(options->runtime_dir, sizeof(options->runtime_dir), "/run/og");
     snprintf(options->state_dir, sizeof(options->state_dir), "/var/lib/og");
     if (!og_json_only(root, names) || !read_port(root, options) || !read_eal(root, options) ||
@@ -109,6 +110,8 @@ static bool read_root(const struct og_json_at *root, bool router, struct og_opti
         !optional_string(root, "state_dir", options->state_dir, sizeof(options->state_dir)))
         return false;
     if (og_json_has(root, "telemetry") && !og_json_bool(root, "telemetry", &options->telemetry))
+        return false;
+    if (og_json_has(root, "probe") && !og_json_bool(root, "probe", &options->probe))
         return false;
     if (og_json_has(root, "source_address") && !og_json_ipv6(root, "source_address", options->source_address))
         return false;

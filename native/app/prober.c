@@ -9,10 +9,11 @@
 #include "og_parse.h"
 
 
-void og_prober_init(struct og_prober *prober, uint8_t role, struct og_health *health)
+void og_prober_init(struct og_prober *prober, uint8_t role, bool passive, struct og_health *health)
 {
     memset(prober, 0, sizeof(*prober));
     prober->role = role;
+    prober->passive = passive;
     prober->health = health;
 }
 
@@ -121,7 +122,7 @@ bool og_prober_turn(struct og_prober *prober, const struct og_tables *tables, ui
         prober->version = version;
         prober->changed = true;
     }
-    if (now_ns < prober->next_round_ns)
+    if (prober->passive || now_ns < prober->next_round_ns)
         return false;
     prober->next_round_ns += OG_PROBE_INTERVAL_NS;
     if (prober->next_round_ns <= now_ns)
@@ -223,8 +224,12 @@ void og_prober_fabric_error(struct og_prober *prober, const struct og_tables *ta
 }
 
 /* Can this member take a new connection? */
-static bool usable(const struct og_target *target, enum og_member_kind kind)
+static bool usable(const struct og_prober *prober, enum og_member_kind kind, unsigned id)
 {
+    const struct og_target *target = &prober->targets[kind][id];
+
+    if (prober->passive)
+        return target->serving_for_us;
     if (!target->serving_for_us || !target->replied || target->suspect ||
         !(target->last.flags & OG_PROBE_F_SERVING))
         return false;
@@ -237,7 +242,7 @@ bool og_prober_serving(const struct og_prober *prober)
     const enum og_member_kind kind = prober->role == OG_ROLE_ROUTER ? OG_MEMBER_AGENT : OG_MEMBER_ROUTER;
 
     for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
-        if (usable(&prober->targets[kind][prober->ids[kind][i]], kind))
+        if (usable(prober, kind, prober->ids[kind][i]))
             return true;
     }
     return false;

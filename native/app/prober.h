@@ -49,6 +49,7 @@ struct og_prober {
     unsigned n_ids[OG_MEMBER_KINDS];
     struct og_health *health;
     uint8_t role; /* own, OG_ROLE_* */
+    bool passive; /* ask nobody: everybody is taken to be alive and serving */
     uint64_t version; /* of the tables the targets are from */
     uint64_t last_turn_ns, next_round_ns;
     bool discard; /* this interval */
@@ -56,7 +57,7 @@ struct og_prober {
     uint64_t rounds, discarded, replies, strays;
 };
 
-void og_prober_init(struct og_prober *prober, uint8_t role, struct og_health *health);
+void og_prober_init(struct og_prober *prober, uint8_t role, bool passive, struct og_health *health);
 
 /* Call every poll turn. `version` changes whenever `tables` does. True when a round of probes is due: the caller then
  * sends one to each target (og_prober_request). */
