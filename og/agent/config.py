@@ -52,6 +52,7 @@ class AgentConfig:
     report_s: float = 1.0
     draining: bool = False
     tx_checksum: str = "auto"
+    prepare_host: bool = True
     status_file: Path = Path("/run/og/agent.json")
 
     @property
@@ -225,6 +226,7 @@ def check(document: Any, name: str = "configuration") -> AgentConfig:  # noqa: A
         report_s=reader.get("report_s", _seconds, 1.0),
         draining=reader.get("draining", _boolean, False),
         tx_checksum=reader.get("tx_checksum", _one_of("auto", "keep"), "auto"),
+        prepare_host=reader.get("prepare_host", _boolean, True),
         status_file=reader.get("status_file", _path, AgentConfig.status_file),
     )
     errors = reader.end() + errors

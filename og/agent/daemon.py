@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute
 
-from og.agent import bpf, btf, headers, layout, link, loader
+from og.agent import bpf, btf, headers, host, layout, link, loader
 from og.agent import config as configuration
 from og.agent.report import Reporter
 from og.agent.report import counters as read_counters
@@ -93,6 +93,11 @@ def attach(config: AgentConfig, btf_path: Path = btf.VMLINUX) -> dict[str, bpf.B
         log.info("%s: program %d, tag %s", name, info.id, info.tag)
         os.close(fd)
     log.info("attached to %s (%s)", config.interface, mode)
+    if config.prepare_host:  # the service's address last: it is answered for from now on
+        with IPRoute() as route:
+            host.prepare(route, config)
+    for problem in host.problems(config):
+        log.warning("%s", problem)
     return maps
 
 
@@ -101,9 +106,11 @@ def detach(config: AgentConfig) -> list[str]:
     removed = []
     with suppress(AgentError):
         index = _index(config)
-        if link.xdp_detach(index):
-            removed.append("xdp")
         with IPRoute() as route:
+            if config.prepare_host:
+                host.undo(route, config)
+            if link.xdp_detach(index):
+                removed.append("xdp")
             if link.tc_detach(route, index):
                 removed.append("tc")
     for name in (*layout.PROGRAMS, *layout.MAPS):
@@ -159,6 +166,7 @@ def status(config: AgentConfig) -> dict[str, Any]:
         "tc": tc,
         "programs": programs,
         "daemon": _daemon(config.status_file),
+        "problems": host.problems(config),
     }
     if all((config.pin_dir / name).exists() for name in layout.MAPS):
         maps = {name: bpf.BpfMap.pinned(config.pin_dir / name) for name in layout.MAPS}
@@ -207,6 +215,9 @@ def _reload(path: Path, running: AgentConfig, maps: Mapping[str, bpf.BpfMap]) ->
         return running
     present = layout.Config.unpack(maps["config"].get(layout.index(0)) or bytes(24))
     loader.fill_maps(maps, fresh, load_aware=present.load_aware)
+    if fresh.prepare_host:
+        with IPRoute() as route:
+            host.prepare(route, fresh, running)
     log.info("reloaded %s", path)
     return fresh
 
