@@ -15,11 +15,27 @@ def _groups(hosts: Hosts, name: str) -> list[str]:
     return list(hosts[name]["group_names"])
 
 
+ROLES = {
+    "network_routers": "network router",
+    "hashers": "hasher",
+    "routers": "router",
+    "agents": "application",
+    "clients": "client",
+    "monitors": "monitor",
+    "build": "build host",
+}
+
+
+def _role(hosts: Hosts, name: str) -> str:
+    return next((role for group, role in ROLES.items() if group in _groups(hosts, name)), "node")
+
+
 def og_lab_nodes(names: Iterable[str], hosts: Hosts, node_image: str, build_image: str) -> list[dict[str, str]]:
-    """Return the containers of a lab: {name, container, image}, in the inventory's order."""
+    """Return the containers of a lab: {name, role, container, image}, in the inventory's order."""
     return [
         {
             "name": name,
+            "role": _role(hosts, name),
             "container": str(hosts[name]["ansible_host"]),
             "image": build_image if "build" in _groups(hosts, name) else node_image,
         }

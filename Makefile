@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a person does with this repository. `make` alone lists it.
+
+TOPOLOGY ?= recovery
+ANSIBLE_ARGS ?=
+FUZZ_SECONDS ?= 600
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+STEP := scripts/step
+INVENTORY := inventories/$(TOPOLOGY)
+PLAY := $(BIN)/ansible-playbook -i $(INVENTORY) $(ANSIBLE_ARGS)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# A container with compilers and the repository at /src. It may make namespaces, interfaces and BPF programs of its own.
+IN_BUILD := docker run --rm --init --cap-add ALL --cap-drop SYS_RESOURCE \
+	--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+	--sysctl net.ipv6.conf.all.disable_ipv6=0 --sysctl net.ipv6.conf.default.disable_ipv6=0 \
+	--volume $(CURDIR):/src --workdir /src --env PYTHONDONTWRITEBYTECODE=1 --env CI og-build:latest
+
+.PHONY: help bootstrap lab site images status smoke test unit lint native native-test bpf-test container-test lab-test \
+	bench fuzz clean-lab clean
+
+help: ## this list
+	@echo "Occam Gateway: make TARGET [TOPOLOGY=$(TOPOLOGY)] [ANSIBLE_ARGS='--check --diff']"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+bootstrap: ## what the controller needs: Debian packages, Python packages in .venv
+	@$(STEP) "Prepare this machine" "see the message above; scripts/bootstrap can be run again" scripts/bootstrap
+
+lab: bootstrap ## the lab, everything deployed, and a proven request through it
+	@[ -d $(INVENTORY) ] || { echo "There is no $(INVENTORY). TOPOLOGY is one of: $$(ls inventories | grep -v '^_' | xargs)"; exit 2; }
+	@$(STEP) "Bring up and deploy the lab '$(TOPOLOGY)' (ansible-playbook site.yml -i $(INVENTORY))" \
+		"mend what the failed task names, then run 'make lab' again: it goes on where it stopped. From nothing: make clean-lab lab" \
+		$(PLAY) site.yml
+	@$(STEP) "Prove requests through the gateway" \
+		"'make status' shows the nodes; docs/operating.md says where to look next" \
+		$(BIN)/python -m tests.lab.smoke --requests 1000 --connections 200
+	@$(MAKE) status
+	@echo
+	@echo "Next:  make smoke      10,000 requests, judged by clients and captures"
+	@echo "       make test       all tests, this lab included"
+	@echo "       docker exec -it oglab-ogr-w1 bash        a router; try: ogctl status"
+	@echo "       make clean-lab  remove it all"
+
+site: ## deploy to the lab that is up, without the proof (ANSIBLE_ARGS='--check --diff' only shows)
+	@$(STEP) "Deploy '$(TOPOLOGY)'" "mend what the failed task names and run it again" $(PLAY) site.yml
+
+images: bootstrap ## the images og-base, og-node and og-build
+	@$(STEP) "Build the images" "see the failed task above" $(PLAY) playbooks/lab_images.yml
+
+status: ## the nodes: role, state, address, what runs
+	@$(BIN)/python scripts/lab_table.py
+
+smoke: ## 10,000 requests through the lab, as one JSON line
+	@$(BIN)/python -m tests.lab.smoke
+
+lint: bootstrap ## ruff, mypy, yamllint, ansible-lint, syntax of every playbook
+	@$(STEP) "ruff" "run '.venv/bin/ruff check --fix .' and read what is left" $(BIN)/ruff check .
+	@$(STEP) "mypy" "see the lines above" $(BIN)/mypy
+	@$(STEP) "yamllint" "see the lines above" $(BIN)/yamllint --strict .
+	@$(STEP) "ansible-lint" "see the lines above" $(BIN)/ansible-lint --offline --profile production
+
+unit: bootstrap ## tests that need nothing but Python and network namespaces
+	@$(STEP) "Unit tests" "run one alone: .venv/bin/pytest tests/unit -k NAME" $(BIN)/pytest tests/unit
+
+native: images ## compile the data plane into build/native
+	@$(STEP) "Compile the data plane" "see the compiler's lines above" $(IN_BUILD) sh -c \
+		'[ -f build/native/build.ninja ] || meson setup build/native native --buildtype=release; ninja -C build/native'
+
+native-test: native ## the data plane: scapy as oracle, Hypothesis, namespaces, short fuzzing under sanitizers
+	@$(STEP) "Tests of the data plane" "run one alone in a container of og-build: pytest native/tests -k NAME" \
+		$(IN_BUILD) python3 -m pytest native/tests
+
+bpf-test: images ## the agent's programs and daemon in namespaces
+	@$(STEP) "Tests of the agent's programs" "run one alone in a container of og-build: pytest tests/bpf -k NAME" \
+		$(IN_BUILD) python3 -m pytest tests/bpf
+
+container-test: images ## roles on containers of their own
+	@$(STEP) "Tests of roles on containers" "run one folder alone with .venv/bin/pytest" \
+		$(BIN)/pytest $(wildcard tests/network tests/services)
+
+lab-test: ## the lab that is up: smoke, packets on the wire, failures
+	@$(STEP) "Tests of the lab" "'make status' shows the nodes; run one alone: .venv/bin/pytest tests/lab -k NAME" \
+		$(BIN)/pytest tests/lab
+
+test: ## everything that can be tested, the lab included
+	@$(MAKE) lint unit native-test bpf-test container-test lab
+	@$(STEP) "A second run changes nothing" "the tasks that say 'changed' above are not idempotent" scripts/unchanged $(PLAY) site.yml
+	@$(MAKE) lab-test
+
+bench: native ## ns per packet: data plane, agent programs, tables; JSON and a picture in build/bench
+	@$(STEP) "Measure the data plane" "see the lines above" $(IN_BUILD) python3 native/bench/run.py --output build/bench
+
+fuzz: images ## every parser under libFuzzer and sanitizers, FUZZ_SECONDS each
+	@$(STEP) "Fuzz for $(FUZZ_SECONDS) s each" "the reproducer's path is above" \
+		$(IN_BUILD) python3 -m native.fuzz.run --seconds $(FUZZ_SECONDS)
+
+clean-lab: bootstrap ## remove the lab: containers, cables, an engine that was started for it
+	@$(STEP) "Remove the lab" "docker ps -a --filter label=org.occam-gateway.lab lists what is left" $(PLAY) playbooks/lab_down.yml
+
+clean: clean-lab ## and what was built: images, build/, .venv
+	@command -v docker >/dev/null && docker image ls --quiet --filter label=org.occam-gateway.image | sort -u \
+		| xargs --no-run-if-empty docker image rm --force >/dev/null || true
+	rm -rf build .venv
