@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REQUEST_TIMEOUT_S = 2.0
-SHUTDOWN_POLL_S = 5.0  # how often the accepting thread looks whether it should end; nothing waits for it
+SHUTDOWN_POLL_S = 1.0  # how often the accepting thread looks whether it should end
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LABEL = "org.occam-gateway.test=routing"
@@ -29,6 +35,7 @@ CONTAINERS = (ROUTER, *GATEWAYS)
 NAMESPACES = ("agent_w1", "cli_w1")
 VIP = "2001:db8:1::80"
 WAIT_S = 30.0
+TICKLE = "2001:db8:ffff::1"
 
 
 def run(*argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -111,7 +118,7 @@ def inventory() -> dict[str, Any]:
         "clients": ["cli_w1"],
         "site_west": NODES,
     }
-    children = {group: {"hosts": dict.fromkeys(members, {})} for group, members in groups.items()}
+    children: dict[str, Any] = {group: {"hosts": {key: {} for key in members}} for group, members in groups.items()}
     return {"all": {"hosts": hosts, "vars": variables, "children": children}}
 
 
@@ -131,6 +138,30 @@ PLAYBOOK = [
 ]
 
 
+class RouteMonitor:
+    """What `ip monitor route` says, line by line, with the kernel's time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._lines: list[str] = []
+        self._process = process
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self._lines.append(line.rstrip())
+
+    def lines_about(self, prefix: str) -> list[str]:
+        return [line for line in self._lines if f" {prefix} " in line + " "]
+
+    def time_of(self, prefix: str, next_hop: str) -> float | None:
+        """Unix time of the change after which the prefix has only this next hop."""
+        for line in self.lines_about(prefix):
+            stamp, _, rest = line.partition("]")
+            if f"via {next_hop} " in rest and "nexthop" not in rest and "Deleted" not in rest:
+                return datetime.fromisoformat(stamp.strip("[] ")).replace(tzinfo=UTC).timestamp()
+        return None
+
+
 @dataclass
 class Site:
     """The running site."""
@@ -138,6 +169,7 @@ class Site:
     image: str
     work: Path
     pids: dict[str, int] = field(default_factory=dict)
+    first_check: str = ""  # what the first run, in check mode, printed
 
     # -- making it ----------------------------------------------------------------------------------------------------
 
@@ -148,7 +180,7 @@ class Site:
         for name in NAMESPACES:
             run("ip", "netns", "add", PREFIX + name)
         for name in CONTAINERS:
-            wait_for(f"{name} has booted", lambda name=name: self._booted(name), timeout=120)
+            wait_for(f"{name} has booted", partial(self._booted, name), timeout=120)
             # What a container engine mounts read-only is the network namespace's own and harms nobody.
             self.execute(name, "mount", "-o", "remount,rw", "/proc/sys")
         for name in NODES:
@@ -255,16 +287,45 @@ class Site:
     def start_heartbeat(self, name: str, flags: int = 3) -> None:
         role = "hasher" if name in HASHERS else "router"
         container = PREFIX + name.replace("_", "-")
-        run("docker", "exec", "--detach", container, "python3", "/opt/writer.py", f"/run/og/{role}.heartbeat", str(flags))
+        run(
+            "docker",
+            "exec",
+            "--detach",
+            container,
+            "python3",
+            "/opt/writer.py",
+            f"/run/og/{role}.heartbeat",
+            str(flags),
+        )
 
     def heartbeat_pid(self, name: str) -> str:
         """Process that writes the heartbeat, as seen on the node."""
         role = "hasher" if name in HASHERS else "router"
         shown = self.execute(name, "od", "-An", "-tu4", "-j28", "-N4", f"/run/og/{role}.heartbeat").stdout
-        return shown.strip() 
+        return shown.strip()
 
-    def signal(self, name: str, signal: str) -> None:
-        self.execute(name, "kill", f"-{signal}", self.heartbeat_pid(name))
+    def signal(self, name: str, signal: str) -> float:
+        """Send a signal to the process that writes the heartbeat; returns when, as a Unix time."""
+        source = f"import os, signal, time; print(time.time()); os.kill({self.heartbeat_pid(name)}, signal.SIG{signal})"
+        return float(self.execute(name, "python3", "-c", source).stdout)
+
+    @contextmanager
+    def route_monitor(self) -> Iterator[RouteMonitor]:
+        """Watch the router's kernel routes."""
+        argv = ["docker", "exec", PREFIX + ROUTER.replace("_", "-"), "ip", "-6", "-o", "-ts", "monitor", "route"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                monitor = RouteMonitor(process)
+                # A route of our own shows that the monitor listens.
+                wait_for("the route monitor listens", partial(self._tickle, monitor))
+                yield monitor
+            finally:
+                process.terminate()
+
+    def _tickle(self, monitor: RouteMonitor) -> bool:
+        self.execute(ROUTER, "ip", "-6", "route", "replace", "blackhole", TICKLE)
+        self.execute(ROUTER, "ip", "-6", "route", "delete", "blackhole", TICKLE)
+        return bool(monitor.lines_about(TICKLE))
 
     def health(self, name: str) -> dict[str, Any]:
         shown = self.execute(name, "curl", "--silent", "http://127.0.0.1:9441/health", check=False).stdout
