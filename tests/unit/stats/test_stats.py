@@ -210,7 +210,7 @@ def test_statuses() -> None:
 STAT = "cpu  100 10 50 800 40 0 5 0 7 0\ncpu0 100 10 50 800 40 0 5 0 7 0\nintr 1\n"
 NET_DEV = """Inter-|   Receive                         |  Transmit
  face |bytes    packets errs drop …          |bytes    packets errs drop …
-    lo:     900       9    0    0    0     0          0         0      900       9    0    0    0     0       0          0
+    lo:     900       9 0 0 0 0 0 0 900 9 0 0 0 0 0 0
   fab0: 1000 10 1 2 0 0 0 0 2000 20 3 4 0 0 0 0
 """
 

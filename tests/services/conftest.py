@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A monitor and an application host, deployed once by the roles as an operator would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.services.nodes import IMAGE, ROOT, VIP, Influx, Node, join, run
+
+LAUNCHER = "#!/bin/sh\nPYTHONPATH=/opt/og/current/lib exec python3 -m og.stats \"$@\"\n"
+
+
+@dataclass
+class Site:
+    """The two nodes, and what Ansible printed on each of its runs."""
+
+    monitor: Node
+    agent: Node
+    runs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def influx(self) -> Influx:
+        return Influx(self.monitor)
+
+    def play(self, name: str, *arguments: str) -> None:
+        """Run the playbook; the output is kept under `name`."""
+        ansible = Path(sys.executable).with_name("ansible-playbook")
+        os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
+        self.runs[name] = run(
+            str(ansible), "-i", str(ROOT / "tests/services/inventory"), str(ROOT / "tests/services/site.yml"), *arguments,
+            timeout=600,
+        ).stdout  # fmt: skip
+
+
+def install_release(node: Node) -> None:
+    """What the role og_release leaves behind, as far as the poster is concerned."""
+    node.sh("mkdir -p /opt/og/releases/test/bin /opt/og/releases/test/lib/og && ln -sfn releases/test /opt/og/current")
+    for name in ("__init__.py", "telemetry.py", "stats"):
+        run("docker", "cp", str(ROOT / "og" / name), f"{node.name}:/opt/og/releases/test/lib/og/{name}")
+    node.sh(f"cat >/opt/og/current/bin/og-stats <<'EOF'\n{LAUNCHER}EOF\nchmod 755 /opt/og/current/bin/og-stats")
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    if shutil.which("docker") is None or run("docker", "image", "inspect", IMAGE, check=False).returncode:
+        pytest.skip(f"no image {IMAGE}: `make images` builds it")
+    monitor = Node("ogsvc-mon-w1", "2001:db8:f001:51::2")
+    agent = Node("ogsvc-agent-w1", "2001:db8:f001:31::2")
+    site = Site(monitor, agent)
+    for node in (monitor, agent):
+        node.stop()  # what a killed run has left
+    try:
+        for node in (monitor, agent):
+            node.start()
+            install_release(node)
+        join(monitor, agent)
+        agent.sh(f"ip addr add {VIP}/128 dev lo nodad noprefixroute preferred_lft 0")
+        site.play("check", "--check")
+        site.play("first")
+        site.play("second")
+        yield site
+    finally:
+        for node in (monitor, agent):
+            node.stop()

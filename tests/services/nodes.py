@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two Debian containers with systemd, joined by a cable: what the services' tests deploy to and look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).parents[2]
+IMAGE = os.environ.get("OG_NODE_IMAGE", "og-node:latest")
+LABEL = "org.occam-gateway.test=services"
+PORT = "fab0"
+VIP = "2001:db8:1::80"
+T = TypeVar("T")
+
+
+def run(*argv: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run one command; its output is in the error when it fails."""
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+    if check and result.returncode:
+        raise RuntimeError(f"{' '.join(argv)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+    return result
+
+
+def wait_for(what: str, look: Callable[[], T], timeout: float = 60) -> T:
+    """Look every 0.2 s until there is something; the last error is in the message when there is not."""
+    deadline, last = time.monotonic() + timeout, ""
+    while time.monotonic() < deadline:
+        try:
+            if found := look():
+                return found
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            last = str(error)
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {timeout:.0f} s. {last}")
+
+
+class Node:
+    """One container."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+
+    def start(self) -> None:
+        """Start it and wait for systemd."""
+        cgroup = "/sys/fs/cgroup/unified" if Path("/sys/fs/cgroup/unified").is_dir() else "/sys/fs/cgroup"
+        run("docker", "run", "--detach", "--name", self.name, "--hostname", self.name, "--label", LABEL,
+            "--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--security-opt=seccomp=unconfined",
+            "--security-opt=apparmor=unconfined", "--cgroupns=host", "--volume", f"{cgroup}:/sys/fs/cgroup:rw",
+            "--tmpfs=/run", "--tmpfs=/run/lock", "--env=container=docker", "--log-driver=none",
+            "--sysctl=net.ipv6.conf.all.disable_ipv6=0", "--sysctl=net.ipv6.conf.default.disable_ipv6=0",
+            IMAGE, "/sbin/init")  # fmt: skip
+        wait_for(f"{self.name}: systemd", self._booted)
+
+    def _booted(self) -> bool:
+        state = run("docker", "exec", self.name, "systemctl", "is-system-running", check=False).stdout.strip()
+        return state in ("running", "degraded")
+
+    def stop(self) -> None:
+        """Remove it and what it holds."""
+        run("docker", "rm", "--force", "--volumes", self.name, check=False)
+
+    def sh(self, script: str, check: bool = True) -> str:
+        """Run a shell script in it."""
+        return run("docker", "exec", self.name, "sh", "-c", script, check=check).stdout
+
+    def json(self, script: str) -> Any:
+        """Decode what a shell script prints."""
+        return json.loads(self.sh(script))
+
+    def consul(self, path: str) -> Any:
+        """Ask its Consul."""
+        return self.json(f"curl -sf 'http://127.0.0.1:8500/v1/{path}'")
+
+    def pid(self) -> str:
+        """Process id of its init, on this machine."""
+        return run("docker", "inspect", "--format", "{{.State.Pid}}", self.name).stdout.strip()
+
+
+def join(a: Node, b: Node) -> None:
+    """Lay a cable between two nodes and give each its address."""
+    run("ip", "link", "add", "name", PORT, "netns", a.pid(), "type", "veth", "peer", "name", PORT, "netns", b.pid())
+    for node in (a, b):
+        node.sh(f"ip addr add {node.address}/32 dev {PORT} nodad && ip link set {PORT} up")
+
+
+class Influx:
+    """Queries to the InfluxDB of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def query(self, text: str) -> list[dict[str, Any]]:
+        """Series of one InfluxQL query. An error InfluxDB answers is raised."""
+        answer = self.node.json(
+            f"curl -s -G 'http://[{self.node.address}]:8086/query' --data-urlencode db=og --data-urlencode 'q={text}'"
+        )
+        result = answer.get("results", [{}])[0]
+        problem = answer.get("error") or result.get("error")
+        if problem:
+            raise ValueError(f"{text}: {problem}")
+        series: list[dict[str, Any]] = result.get("series", [])
+        return series
+
+    def value(self, text: str) -> Any:
+        """First value of the first series."""
+        return self.query(text)[0]["values"][0][1]

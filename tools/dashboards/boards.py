@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two dashboards of a site: `high` shows what clients and servers have of it, `low` what each node does. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import common, dashboard, table, timeseries
+from grafana_foundation_sdk.models.common import StackingMode, VisibilityMode
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from tools.dashboards.influxql import DATASOURCE, Influx, Source
+
+WIDTH, HEIGHT = 8, 8  # of Grafana's 24 columns; three panels in a row
+INTERVAL = "2s"  # nodes post once per second: every two seconds have at least one sample
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the data plane and the agent count."""
+
+    sent: Sequence[str]
+    dropped: Sequence[str]
+    agent: Sequence[str]
+
+
+def graph(
+    title: str, query: str, alias: str, unit: str = "short", text: str = "", *, stacked: bool = False
+) -> timeseries.Panel:
+    """One panel with one query; the axis begins at zero."""
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(text)
+        .datasource(DATASOURCE)
+        .with_target(Influx(query, alias))
+        .interval(INTERVAL)
+        .unit(unit)
+        .min(0)
+        .height(HEIGHT)
+        .span(WIDTH)
+        .show_points(VisibilityMode.NEVER)
+        .fill_opacity(20 if stacked else 0)
+        .tooltip(common.VizTooltipOptions().mode("multi").sort("desc"))  # type: ignore[arg-type]
+    )
+    return panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL)) if stacked else panel
+
+
+def rows(title: str, query: str, text: str = "") -> table.Panel:
+    """One table with the newest values."""
+    target = Influx(query, result_format="table")
+    return table.Panel().title(title).description(text).datasource(DATASOURCE).with_target(target).height(HEIGHT).span(WIDTH)
+
+
+def high(site: str) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
+    """Rows of the dashboard `high`: connections, health, failures."""
+    service, member = Source("og_service", site), Source("og_member", site)
+    plane, pins = Source("og_dataplane", site), Source("og_pins", site)
+    return [
+        (
+            "Connections",
+            [
+                graph("Open connections", service.total(["connections"], by=["service"]), "$tag_service"),
+                graph("New connections per second", service.total(["accepts_per_s"], by=["service"]), "$tag_service", "cps"),
+                graph("Bytes per second", service.total(["bytes_per_s"], by=["service"]), "$tag_service", "Bps"),
+                graph("Open connections per server", service.select('last("connections")', ["host"]), "$tag_host", stacked=True),
+                graph("New connections per server", service.select('last("accepts_per_s")', ["host"]), "$tag_host", "cps", stacked=True),
+                graph("Pinned flows", pins.total(["count", "half_open", "closing"]), "$col"),
+            ],
+        ),
+        (
+            "Health",
+            [
+                graph("Gateway nodes that can serve", plane.total(["serving"], by=["role"]), "$tag_role"),
+                graph("Servers that listen", service.total(["listener"], by=["service"]), "$tag_service"),
+                graph("Suspects", member.total(["suspect"], by=["member"]), "$tag_member", text="How many nodes hold a member suspect."),
+            ],
+        ),
+        (
+            "Failures",
+            [
+                graph("Nobody to serve a flow", plane.total_rate(["drop_no_target", "drop_no_table", "drop_no_service"]), "$col", "pps"),
+                graph("Unknown flows hunted", plane.total_rate(["hunt_1", "hunt_2", "hunt_3", "hunt_4"]), "$col", "pps"),
+                graph("Packets dropped", plane.total_rate(["drops"], by=["role"]), "$tag_role", "pps"),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
+    """Rows of the dashboard `low`: per node packets, verdicts, drops, pins, tables, cost."""
+    plane, pins, member = Source("og_dataplane", site), Source("og_pins", site), Source("og_member", site)
+    host, unit, agent, stats = (Source(name, site) for name in ("og_host", "og_unit", "og_agent", "og_stats"))
+    ns_per_packet = 'non_negative_derivative(last("busy_ns"), 1s) / non_negative_derivative(last("packets"), 1s)'
+    cpu = 'non_negative_derivative(last("cpu_us"), 1s) / 1000000'
+    return [
+        (
+            "Packets",
+            [
+                graph("Received", plane.rate(["rx"], ["host"]), "$tag_host", "pps"),
+                graph("Sent", plane.rate(["tx"], ["host"]), "$tag_host", "pps"),
+                graph("Missed by the port", plane.rate(["rx_missed"], ["host"]), "$tag_host", "pps"),
+                graph("Verdicts: sent and kept", plane.total_rate(names.sent), "$col", "pps", stacked=True),
+                graph("Verdicts: dropped, by reason", plane.total_rate(names.dropped), "$col", "pps", stacked=True),
+                graph("Dropped, by node", plane.rate(["drops"], ["host"]), "$tag_host", "pps"),
+            ],
+        ),
+        (
+            "Pins and tables",
+            [
+                graph("Pins", pins.select('last("count")', ["host"]), "$tag_host"),
+                graph("Half-open flows", pins.select('last("half_open")', ["host"]), "$tag_host"),
+                graph("Pins per second", pins.total_rate(["inserts", "promotions", "evictions", "expired"]), "$col", "ops"),
+                graph("Table generation", plane.select('last("generation")', ["host"]), "$tag_host"),
+                rows("Table in use", plane.newest(["generation", "table", "uptime_s"], ["host"]), "`table` is the digest's first half."),
+                graph("Probe round trip", member.select('mean("rtt_us")', ["host", "member"]), "$tag_host $tag_member", "µs"),
+            ],
+        ),
+        (
+            "Servers",
+            [
+                graph("Agent's counters", agent.total_rate(names.agent), "$col", "pps"),
+                graph("Programs attached", agent.select('last("attached")', ["host"]), "$tag_host"),
+            ],
+        ),
+        (
+            "Cost",
+            [
+                graph("Time per packet", plane.select(ns_per_packet, ["host"]), "$tag_host", "ns"),
+                graph("Processors per unit", unit.select(cpu, ["host", "unit"]), "$tag_host $tag_unit", "short"),
+                graph("Machine busy", host.select('mean("cpu")', ["host"]), "$tag_host", "percentunit"),
+                graph("Bytes on the data port", host.rate(["rx_bytes", "tx_bytes"], ["host"]), "$tag_host $col", "Bps"),
+                graph("Memory available", host.select('last("memory_available")', ["host"]), "$tag_host", "bytes"),
+                graph("Samples not delivered yet", stats.select('last("buffer_batches")', ["host"]), "$tag_host"),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def board(site: str, level: str, names: Names) -> Dashboard:
+    """One dashboard, with the id `<site>-<level>-dashboard`."""
+    content: Callable[[], list[tuple[str, list[timeseries.Panel | table.Panel]]]]
+    content = (lambda: high(site)) if level == "high" else (lambda: low(site, names))
+    builder = (
+        dashboard.Dashboard(f"{site} {level}")
+        .uid(f"{site}-{level}-dashboard")
+        .tags(["occam-gateway", site])
+        .refresh("5s")
+        .time("now-15m", "now")
+        .timezone("browser")
+        .readonly()
+    )
+    for title, panels in content():
+        builder = builder.with_row(dashboard.Row(title))
+        for panel in panels:
+            builder = builder.with_panel(panel)
+    return builder.build()
