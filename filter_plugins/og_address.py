@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The address plan: every address of a site is computed here, from numbers in the inventory.
 
-A block is divided from the left: the site number takes 16 bits of a SID block (RFC 9602), or what is left up to bit 48 of
-a link block; the node number takes the next 16 bits; what remains up to bit 64 is zero. Every prefix of a node is a /64.
-
-    og_sid_block 5f00::/16               site 1, node 0x21  ->  5f00:1:21::/64           (locator, RFC 8986 section 3.1)
-    og_fabric_block 2001:db8:f000::/36   site 1, node 0x21  ->  2001:db8:f001:21::/64    (link)
+A block is divided from the left: the site number takes 16 bits of a SID block (RFC 9602), or what is left up to
+bit 48 of a link block; the node number takes the next 16 bits; what remains up to bit 64 is zero. Every prefix of a
+node is a /64.
+    og_sid_block 5f00::/16               site 1, node 0x21  ->  5f00:1:21::/64         (locator, RFC 8986 section 3.1)
+    og_fabric_block 2001:db8:f000::/36   site 1, node 0x21  ->  2001:db8:f001:21::/64  (link)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
 from netaddr import AddrFormatError, IPNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 NODE_BITS = 16
 SID_SITE_BITS = 16

@@ -146,7 +146,9 @@ class _Checker:
                     self.say(f"og_sites.{name}.{key}", f"not a number of 1 to {highest}: {value!r}", "og_sites", name)
             number = data.get("number") if isinstance(data, Mapping) else None
             if number in numbers:
-                self.say(f"og_sites.{name}.number", f"{number} is the number of {numbers[number]} too", "og_sites", name)
+                self.say(
+                    f"og_sites.{name}.number", f"{number} is the number of {numbers[number]} too", "og_sites", name
+                )
             elif number is not None:
                 numbers[number] = name
 
@@ -157,7 +159,9 @@ class _Checker:
             if not members[group]:
                 self.problems.append(f"{group}: the group is missing or empty ({self.sources.file_of(group)})")
         for site in self._used_sites():
-            lacking = [g for g in GROUPS if members[g] and not any(self.hosts[n]["og_site"] == site for n in members[g])]
+            lacking = [
+                g for g in GROUPS if members[g] and not any(self.hosts[n]["og_site"] == site for n in members[g])
+            ]
             for group in lacking:
                 self.say(group, f"no host of site {site} is in the group", group)
 
@@ -212,7 +216,9 @@ class _Checker:
             if not _is_number(service["port"], 1, 0xFFFF):
                 self.say(f"{label}.port", f"not a port: {service['port']!r}", "og_services")
             if not _is_number(service["index"], 0, SERVICE_INDICES - 1):
-                self.say(f"{label}.index", f"not a number of 0 to {SERVICE_INDICES - 1}: {service['index']!r}", "og_services")
+                self.say(
+                    f"{label}.index", f"not a number of 0 to {SERVICE_INDICES - 1}: {service['index']!r}", "og_services"
+                )
             address = (service["vip"], service["protocol"], service["port"])
             for what, key in (("name", service["name"]), ("index", service["index"]), ("address", address)):
                 if (what, key) in seen:
@@ -239,14 +245,17 @@ class _Checker:
         if not _is_number(mtu, SMALLEST_FABRIC_MTU, 0xFFFF):
             self.say(
                 "og_fabric_mtu",
-                f"{mtu!r} is too small: a client's 1500 bytes and {OVERHEAD} of encapsulation need {SMALLEST_FABRIC_MTU}",
+                f"{mtu!r} is too small: a client's 1500 bytes and {OVERHEAD} of encapsulation need "
+                f"{SMALLEST_FABRIC_MTU}",
             )
 
     def names(self) -> None:
         """Host names fit what is made of them: an interface name on the network router."""
         for name, host in self.hosts.items():
             if set(host["groups"]) & set(GROUPS) and not re.fullmatch(r"[a-z][a-z0-9_]{0,11}", name):
-                self.say(name, "a name is 1 to 12 of a-z, 0-9 and _: its port on the network router is `to-<name>`", name)
+                self.say(
+                    name, "a name is 1 to 12 of a-z, 0-9 and _: its port on the network router is `to-<name>`", name
+                )
 
 
 def _place_of_site(host: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -258,9 +267,7 @@ def _is_number(value: object, lowest: int, highest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
-def check_inventory(
-    site: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], roots: Iterable[str]
-) -> list[str]:
+def check_inventory(site: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]], roots: Iterable[str]) -> list[str]:
     """Return the problems of an inventory, each `variable: what is wrong (file:line)`; empty if there are none.
 
     `site` holds the site-wide variables, `hosts` {name: {og_site, og_node, groups}}, `roots` the inventory's sources.

@@ -212,6 +212,7 @@ def say(action: Action) -> str:
             words += [f"{offload} off" for offload in offloads_off]
             words += [f"address {address}" for address in addresses]
             return f"set {space}:{name} {', '.join(words)}"
+    raise AssertionError(action)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:

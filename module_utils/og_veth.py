@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 OFFLOADS = ("tx", "tso", "gso", "gro")
-"""Offloads a link can be rid of, by their ethtool names. A frame whose checksum or segmentation is left to a device that
-never does it cannot be read by an AF_XDP socket or compared to the byte in a capture."""
+"""Offloads a link can be rid of, by their ethtool names. A frame whose checksum or segmentation is left to a device
+that never does it cannot be read by an AF_XDP socket or compared to the byte in a capture."""
 
 MIN_MTU = 1280  # RFC 8200 section 5
 MAX_MTU = 65535
@@ -150,7 +150,7 @@ def _in_the_way(link: Link, world: World) -> list[Action]:
 
 
 def plan(links: Sequence[Link], world: World) -> list[Action]:
-    """Return the steps after which every link is present: removals, then new pairs, then settings; [] if all is well."""
+    """Return the steps after which every link is present: removals, new pairs, settings; none if all is well."""
     check(links)
     removals: list[Action] = []
     pairs: list[Action] = []
@@ -160,8 +160,7 @@ def plan(links: Sequence[Link], world: World) -> list[Action]:
         if not wired:
             removals += _in_the_way(link, world)
             pairs.append(Create(link))
-        for end in link.ends():
-            settings.append(_configure(end, link, world[end.space][end.name] if wired else None))
+        settings += [_configure(end, link, world[end.space][end.name] if wired else None) for end in link.ends()]
     return [*removals, *pairs, *(change for change in settings if not change.is_empty())]
 
 

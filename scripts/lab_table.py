@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 LABEL = "org.occam-gateway"
 UNITS = (
-    "frr", "gobgpd", "consul", "og-hasher", "og-router", "og-agent", "og-control", "og-health", "og-stats", "nginx", "influxdb",
-    "grafana-server",
+    "frr", "gobgpd", "consul", "og-hasher", "og-router", "og-agent", "og-control", "og-health", "og-stats", "nginx",
+    "influxdb", "grafana-server",
 )  # fmt: skip
 # One line each: systemd's state, the address in use, the units that run, the units that failed.
 PROBE = f"""

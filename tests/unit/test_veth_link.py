@@ -181,12 +181,17 @@ def test_another_device_of_that_name_stops_everything(spaces: tuple[str, str, st
     ("change", "message"),
     [
         ({"mtu": 100}, "mtu 100 is not within"),
-        ({"b": {"netns": "og-veth-none", "name": "fab0"}}, "no such namespace or running container: netns:og-veth-none"),
+        (
+            {"b": {"netns": "og-veth-none", "name": "fab0"}},
+            "no such namespace or running container: netns:og-veth-none",
+        ),
         ({"b": {"netns": "n", "name": "fab0", "addresses": ["2001:db8::zz/64"]}}, "2001:db8::zz"),
         ({"b": {"netns": "n", "container": "c", "name": "fab0"}}, "mutually exclusive"),
     ],
 )
-def test_wrong_input_changes_nothing(spaces: tuple[str, str, str], run: Run, change: dict[str, Any], message: str) -> None:
+def test_wrong_input_changes_nothing(
+    spaces: tuple[str, str, str], run: Run, change: dict[str, Any], message: str
+) -> None:
     left, right, _ = spaces
     answer = run([cable(left, right) | change])
     assert answer["failed"] is True

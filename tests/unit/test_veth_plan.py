@@ -29,7 +29,8 @@ OTHER = Link(Endpoint("rtr", "to-b"), Endpoint("b", "fab0"), mtu=2000)
 
 
 def wired(*links: Link) -> dict[str, dict[str, Interface]]:
-    return apply(plan(links, {}), {})
+    world: dict[str, dict[str, Interface]] = apply(plan(links, {}), {})
+    return world
 
 
 def test_from_nothing() -> None:
@@ -58,7 +59,7 @@ def test_one_setting_is_repaired(change: dict[str, object], action: Configure) -
     world = wired(LINK)
     old = world["a"]["fab0"]
     values = {"kind": "veth", "mtu": 2000, "up": True, "peer": old.peer, "addresses": old.addresses} | change
-    world["a"]["fab0"] = Interface(**values)  # type: ignore[arg-type]
+    world["a"]["fab0"] = Interface(**values)
     assert plan([LINK], world) == [action]
 
 

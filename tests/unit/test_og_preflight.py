@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Preflight: a good inventory passes; each kind of bad one is told what, where, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from filter_plugins.og_preflight import GROUPS, Sources, check_inventory
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORIES = sorted(path.parent for path in (ROOT / "inventories").glob("*/hosts.yml"))
+
+SITE: dict[str, Any] = {
+    "og_sid_block": "5f00::/16",
+    "og_fabric_block": "2001:db8:f000::/36",
+    "og_client_block": "2001:db8:c000::/36",
+    "og_vip_block": "2001:db8:1::/48",
+    "og_fabric_mtu": 2000,
+    "og_sites": {"west": {"number": 1, "asn": 64601, "gateway_asn": 64701}},
+    "og_services": [{"name": "web", "vip": "2001:db8:1::80", "protocol": "tcp", "port": 80, "index": 0}],
+}
+HOSTS: dict[str, Any] = {
+    f"h{number}": {"og_site": "west", "og_node": number, "groups": [group, "site_west"]}
+    for number, group in enumerate(GROUPS, start=1)
+}
+
+
+def problems(site: dict[str, Any] | None = None, hosts: dict[str, Any] | None = None) -> list[str]:
+    return check_inventory(SITE | (site or {}), deepcopy(HOSTS) | (hosts or {}), ["inventories/none"])
+
+
+def test_a_good_inventory_passes() -> None:
+    assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("site", "hosts", "wanted"),
+    [
+        ({"og_sid_block": "5f00::/200"}, {}, ["og_sid_block: not an IPv6 prefix: '5f00::/200'"]),
+        ({"og_sid_block": None}, {}, ["og_sid_block: not an IPv6 prefix: None"]),
+        (
+            {"og_client_block": "2001:db8:f800::/40"},
+            {},
+            ["og_fabric_block: 2001:db8:f000::/36 overlaps og_client_block"],
+        ),
+        ({"og_sites": {}}, {}, ["og_sites: not a map of sites", "og_site: unknown site 'west'"]),
+        ({"og_sites": {"west": {"number": 0, "asn": 1, "gateway_asn": 2}}}, {}, ["og_sites.west.number: not a number"]),
+        (
+            {"og_sites": SITE["og_sites"] | {"east": SITE["og_sites"]["west"]}},
+            {},
+            ["og_sites.east.number: 1 is the number of west too"],
+        ),
+        (
+            {},
+            {"h1": {"og_site": "west", "og_node": 1, "groups": ["site_west"]}},
+            ["network_routers: the group is missing or empty"],
+        ),
+        (
+            {},
+            {"h1": HOSTS["h1"] | {"og_site": "wset"}},
+            ["network_routers: no host of site west", "og_site: unknown site 'wset' of h1; og_sites has west"],
+        ),
+        (
+            {},
+            {"h1": HOSTS["h1"] | {"og_node": 2}},
+            ["h2.og_node: 0x2 is the number of h1 too, so their locators overlap"],
+        ),
+        ({}, {"h1": HOSTS["h1"] | {"og_node": "0x21"}}, ["h1.og_node: not a number of 1 to 0xffff: '0x21'"]),
+        ({}, {"h1": HOSTS["h1"] | {"og_node": None}}, ["h1.og_node: not a number of 1 to 0xffff: None"]),
+        (
+            {},
+            {"h1": HOSTS["h1"] | {"groups": ["network_routers"]}},
+            ["h1.og_site: is west, but the host is not in the group"],
+        ),
+        ({}, {"a-long-name-for-a-port": HOSTS["h1"] | {"og_node": 99}}, ["a-long-name-for-a-port: a name is 1 to 12"]),
+        ({"og_services": []}, {}, ["og_services: not a list of services"]),
+        ({"og_services": [{"name": "web"}]}, {}, ["og_services[0]: has no vip, protocol, port, index"]),
+        ({"og_fabric_mtu": 1755}, {}, ["og_fabric_mtu: 1755 is too small"]),
+    ],
+)
+def test_one_problem_is_told_once(site: dict[str, Any], hosts: dict[str, Any], wanted: list[str]) -> None:
+    found = problems(site, hosts)
+    assert len(found) == len(wanted), found
+    for problem, start in zip(found, wanted, strict=True):
+        assert problem.startswith(start), found
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"vip": "5f00:1::80"}, "og_services[0].vip: 5f00:1::80 lies inside og_sid_block 5f00::/16"),
+        ({"vip": "2001:db8:f001::1"}, "og_services[0].vip: 2001:db8:f001::1 lies inside og_fabric_block"),
+        ({"vip": "2001:db8:2::80"}, "og_services[0].vip: 2001:db8:2::80 lies outside og_vip_block 2001:db8:1::/48"),
+        ({"vip": "192.0.2.1"}, "og_services[0].vip: not an IPv6 address: '192.0.2.1'"),
+        ({"protocol": "sctp"}, "og_services[0].protocol: neither tcp nor udp: 'sctp'"),
+        ({"port": 0}, "og_services[0].port: not a port: 0"),
+        ({"port": True}, "og_services[0].port: not a port: True"),
+        ({"index": 64}, "og_services[0].index: not a number of 0 to 63: 64"),
+    ],
+)
+def test_a_bad_service(change: dict[str, Any], wanted: str) -> None:
+    (problem,) = problems({"og_services": [SITE["og_services"][0] | change]})
+    assert problem.startswith(wanted)
+
+
+def test_services_that_collide() -> None:
+    found = problems({"og_services": [SITE["og_services"][0], SITE["og_services"][0]]})
+    assert [problem.split(":")[0] for problem in found] == [
+        f"og_services[1].{key}" for key in ("name", "index", "address")
+    ]
+
+
+def test_places_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "hosts.yml").write_text("all:\n  children:\n    site_west:\n      hosts:\n        a: {og_node: 1}\n")
+    (tmp_path / "group_vars/all.yml").write_text("x: 1\nog_sites:\n  west: {number: 1}\n")
+    (tmp_path / "group_vars/broken.yml").write_text("a: [\n")
+    (tmp_path / "group_vars/secret.yml").write_text("password: !vault |\n  $ANSIBLE_VAULT\n")
+    monkeypatch.chdir(tmp_path)
+    sources = Sources(["."])
+    assert sources.place("a") == "hosts.yml:5"
+    assert sources.place("og_sites", "west") == "group_vars/all.yml:3"
+    assert sources.place("password") == "group_vars/secret.yml:1"
+    assert sources.place("nowhere") == "."
+
+
+def play(inventory: Path, playbook: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook as an operator would: a host that were touched would be named in the recap."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), playbook],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
+def test_every_inventory_of_the_project_passes(inventory: Path) -> None:
+    done = play(inventory, "playbooks/preflight.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_bad_inventory_stops_before_any_host(tmp_path: Path) -> None:
+    inventory = tmp_path / "bad"
+    shutil.copytree(ROOT / "inventories/recovery", inventory)
+    hosts = inventory / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("ogr_w2: {og_node: 0x22}", "ogr_w2: {og_node: 0x21}"))
+    main = inventory / "group_vars/all/main.yml"
+    main.write_text(main.read_text().replace("vip: 2001:db8:1::80", "vip: 5f00:1::80"))
+    line = 1 + hosts.read_text().splitlines().index("        ogr_w2: {og_node: 0x21}")
+
+    done = play(inventory, "site.yml")
+
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "The inventory has 2 problem(s). No host was touched." in said
+    assert "ogr_w2.og_node: 0x21 is the number of ogr_w1 too, so their locators overlap" in said
+    assert f"({hosts}:{line})" in said
+    assert "og_services[0].vip: 5f00:1::80 lies inside og_sid_block 5f00::/16" in said
+    assert f"({main}:" in said
+    recap = done.stdout.split("PLAY RECAP")[1]
+    assert [row.split()[0] for row in recap.splitlines()[1:] if row.strip()] == ["localhost"]
+
+
+def test_every_yaml_of_the_inventories_is_read() -> None:
+    for inventory in INVENTORIES:
+        for path in inventory.rglob("*.yml"):
+            assert yaml.safe_load(path.read_text()), path
