@@ -35,7 +35,7 @@ def inventory(change: dict[str, Any], host_change: dict[str, Any]) -> dict[str, 
     hosts = {name: dict(values) for name, values in ADDRESSES.items()}
     hosts["ogh_w1"] = {key: value for key, value in (hosts["ogh_w1"] | host_change).items() if value is not None}
     groups = {"network_routers": ["rtr_w1"], "hashers": ["ogh_w1"], "site_west": list(hosts)}
-    children = {group: {"hosts": {name: {} for name in members}} for group, members in groups.items()}
+    children: dict[str, Any] = {group: {"hosts": {name: {} for name in members}} for group, members in groups.items()}
     return {"all": {"hosts": hosts, "vars": variables | change, "children": children}}
 
 
