@@ -9,7 +9,7 @@
 #include "og_maps.h"
 #include "og_wire.h"
 
-#define OG_MAX_TLVS 4 /* besides cookies */
+#define OG_MAX_TLVS 8 /* besides cookies */
 #define OG_MERGED_SEGMENTS 3
 #define OG_MAX_SRH (8 + 16 * OG_MAX_SEGMENTS + 16 * OG_MAX_COOKIES + 16) /* 16: padding, TLVs of later versions */
 

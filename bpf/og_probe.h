@@ -51,7 +51,7 @@ static __always_inline int og_probe_allowed(__u64 prober)
         og_map_set(probers_map, &prober, &first);
         return 1;
     }
-    if (now - rate->window_ns >= OG_SECOND_NS) {
+    if ((__s64)(now - rate->window_ns) >= (__s64)OG_SECOND_NS) { /* another CPU may be ahead */
         rate->window_ns = now;
         rate->count = 0;
     }

@@ -115,13 +115,14 @@ def compile_program(name: str, bpf_dir: Path, maps: Mapping[str, BpfMap], offset
     from bcc import BPF  # noqa: PLC0415 - half a second, and only loading needs it
 
     source = bpf_dir / f"og_agent_{name}.c"
+    function = f"og_agent_{name}".encode()
     flags = [f"-I{bpf_dir}", f"-I{bpf_dir.parent / 'native/lib'}", "-Wno-unused-function"]
     flags += [f"-DOG_FD_{layout.MAPS[key].name}={bpf_map.fd}" for key, bpf_map in maps.items()]
     flags += [f"-D{macro}={offset}" for macro, offset in offsets.items()]
     try:
-        module = BPF(text=source.read_text(), cflags=flags)
+        module = BPF(text=source.read_bytes(), cflags=flags)
         kind = BPF.SCHED_CLS if name == "tc" else BPF.XDP
-        return os.dup(module.load_func(f"og_agent_{name}", kind).fd)
+        return os.dup(module.load_func(function, kind).fd)
     except OSError as error:
         raise LoadError(f"{source}: {error.strerror}") from error
     except Exception as error:  # bcc raises nothing more specific; its compiler wrote to stderr

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real sockets in every state the agent tells apart."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from .wire import CLIENT, PORT, UDP_PORT, VIP
+
+_LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+def states(port: int) -> set[tuple[int, str]]:
+    """(remote port, state in hexadecimal) of every TCP socket with this local port, as the kernel lists them."""
+    rows = [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    return {(int(row[2].rsplit(":", 1)[1], 16), row[3]) for row in rows if int(row[1].rsplit(":", 1)[1], 16) == port}
+
+
+class Sockets:
+    """Makes sockets, and resets and closes all of them in the end."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.made: list[socket.socket] = []
+
+    def __enter__(self) -> Sockets:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def _new(self) -> socket.socket:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        made.settimeout(5)
+        self.made.append(made)
+        return self._stack.enter_context(made)
+
+    def listener(self, port: int = PORT, backlog: int = 16, address: str = "::") -> socket.socket:
+        listening = self._new()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address, port))
+        listening.listen(backlog)
+        return listening
+
+    def client(self, port: int = PORT, sport: int = 0) -> socket.socket:
+        """A connected client; the connection waits to be accepted."""
+        made = self._new()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((CLIENT, sport))
+        made.connect((VIP, port))
+        return made
+
+    def established(self, port: int = PORT) -> tuple[socket.socket, socket.socket, int]:
+        """Listener-made server socket, its client, and the client's port."""
+        listening = self.listener(port)
+        client = self.client(port)
+        server = self._stack.enter_context(listening.accept()[0])
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        return server, client, client.getsockname()[1]
+
+    def time_wait(self, port: int = PORT) -> int:
+        """Leave the server's side of a connection in TIME_WAIT; returns the client's port. The listener goes on."""
+        server, client, sport = self.established(port)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+        server.close()
+        assert client.recv(1) == b""
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+        client.close()
+        wait_for(lambda: (sport, "06") in states(port))
+        return sport
+
+    def datagram(self, port: int = UDP_PORT) -> socket.socket:
+        made = self._stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        made.bind(("::", port))
+        return made
+
+
+def wait_for(condition: object, seconds: float = 10) -> None:
+    """Wait until `condition()` is true."""
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, condition
+        time.sleep(0.01)
