@@ -6,15 +6,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.services.nodes import IMAGE, ROOT, VIP, Influx, Node, join, run
 
-LAUNCHER = "#!/bin/sh\nPYTHONPATH=/opt/og/current/lib exec python3 -m og.stats \"$@\"\n"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LAUNCHER = '#!/bin/sh\nPYTHONPATH=/opt/og/current/lib exec python3 -m og.stats "$@"\n'
 
 
 @dataclass
@@ -29,14 +32,16 @@ class Site:
     def influx(self) -> Influx:
         return Influx(self.monitor)
 
-    def play(self, name: str, *arguments: str) -> None:
-        """Run the playbook; the output is kept under `name`."""
+    def play(self, name: str, *arguments: str, fails: bool = False) -> str:
+        """Run the playbook; the output is kept under `name`. `fails`: it must."""
         ansible = Path(sys.executable).with_name("ansible-playbook")
         os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
-        self.runs[name] = run(
-            str(ansible), "-i", str(ROOT / "tests/services/inventory"), str(ROOT / "tests/services/site.yml"), *arguments,
-            timeout=600,
-        ).stdout  # fmt: skip
+        playbook, inventory = ROOT / "tests/services/site.yml", ROOT / "tests/services/inventory"
+        result = run(str(ansible), "-i", str(inventory), str(playbook), *arguments, check=False, timeout=900)
+        self.runs[name] = result.stdout
+        if bool(result.returncode) is not fails:
+            raise RuntimeError(f"ansible-playbook {' '.join(arguments)}: exit {result.returncode}\n{result.stdout}")
+        return result.stdout
 
 
 def install_release(node: Node) -> None:

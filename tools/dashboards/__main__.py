@@ -50,7 +50,7 @@ def main() -> int:
         for name in differ:
             (arguments.output / name).write_text(wanted[name])
     for name in differ:
-        print(f"{arguments.output / name}: {'differs' if arguments.check else 'written'}")  # noqa: T201
+        print(f"{arguments.output / name}: {'differs' if arguments.check else 'written'}")
     return int(arguments.check and bool(differ))
 
 

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.builders import common, dashboard, table, timeseries
-from grafana_foundation_sdk.models.common import StackingMode, VisibilityMode
-from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.models.common import SortOrder, StackingMode, TooltipDisplayMode, VisibilityMode
 
 from tools.dashboards.influxql import DATASOURCE, Influx, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from grafana_foundation_sdk.models.dashboard import Dashboard
 
 WIDTH, HEIGHT = 8, 8  # of Grafana's 24 columns; three panels in a row
 INTERVAL = "2s"  # nodes post once per second: every two seconds have at least one sample
@@ -25,14 +30,11 @@ class Names:
     agent: Sequence[str]
 
 
-def graph(
-    title: str, query: str, alias: str, unit: str = "short", text: str = "", *, stacked: bool = False
-) -> timeseries.Panel:
+def graph(title: str, query: str, alias: str, unit: str = "short") -> timeseries.Panel:
     """One panel with one query; the axis begins at zero."""
-    panel = (
+    return (
         timeseries.Panel()
         .title(title)
-        .description(text)
         .datasource(DATASOURCE)
         .with_target(Influx(query, alias))
         .interval(INTERVAL)
@@ -41,16 +43,28 @@ def graph(
         .height(HEIGHT)
         .span(WIDTH)
         .show_points(VisibilityMode.NEVER)
-        .fill_opacity(20 if stacked else 0)
-        .tooltip(common.VizTooltipOptions().mode("multi").sort("desc"))  # type: ignore[arg-type]
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     )
-    return panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL)) if stacked else panel
+
+
+def stack(title: str, query: str, alias: str, unit: str = "short") -> timeseries.Panel:
+    """Make a `graph` whose series lie on each other: the outline is their sum."""
+    panel = graph(title, query, alias, unit).fill_opacity(20)
+    return panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
 
 
 def rows(title: str, query: str, text: str = "") -> table.Panel:
     """One table with the newest values."""
     target = Influx(query, result_format="table")
-    return table.Panel().title(title).description(text).datasource(DATASOURCE).with_target(target).height(HEIGHT).span(WIDTH)
+    return (
+        table.Panel()
+        .title(title)
+        .description(text)
+        .datasource(DATASOURCE)
+        .with_target(target)
+        .height(HEIGHT)
+        .span(WIDTH)
+    )
 
 
 def high(site: str) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
@@ -62,10 +76,17 @@ def high(site: str) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
             "Connections",
             [
                 graph("Open connections", service.total(["connections"], by=["service"]), "$tag_service"),
-                graph("New connections per second", service.total(["accepts_per_s"], by=["service"]), "$tag_service", "cps"),
+                graph(
+                    "New connections per second",
+                    service.total(["accepts_per_s"], by=["service"]),
+                    "$tag_service",
+                    "cps",
+                ),
                 graph("Bytes per second", service.total(["bytes_per_s"], by=["service"]), "$tag_service", "Bps"),
-                graph("Open connections per server", service.select('last("connections")', ["host"]), "$tag_host", stacked=True),
-                graph("New connections per server", service.select('last("accepts_per_s")', ["host"]), "$tag_host", "cps", stacked=True),
+                stack("Open connections per server", service.select('last("connections")', ["host"]), "$tag_host"),
+                stack(
+                    "New connections per server", service.select('last("accepts_per_s")', ["host"]), "$tag_host", "cps"
+                ),
                 graph("Pinned flows", pins.total(["count", "half_open", "closing"]), "$col"),
             ],
         ),
@@ -74,18 +95,25 @@ def high(site: str) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
             [
                 graph("Gateway nodes that can serve", plane.total(["serving"], by=["role"]), "$tag_role"),
                 graph("Servers that listen", service.total(["listener"], by=["service"]), "$tag_service"),
-                graph("Suspects", member.total(["suspect"], by=["member"]), "$tag_member", text="How many nodes hold a member suspect."),
+                graph("Nodes that hold a member suspect", member.total(["suspect"], by=["member"]), "$tag_member"),
             ],
         ),
         (
             "Failures",
             [
-                graph("Nobody to serve a flow", plane.total_rate(["drop_no_target", "drop_no_table", "drop_no_service"]), "$col", "pps"),
-                graph("Unknown flows hunted", plane.total_rate(["hunt_1", "hunt_2", "hunt_3", "hunt_4"]), "$col", "pps"),
+                graph(
+                    "Nobody to serve a flow",
+                    plane.total_rate(["drop_no_target", "drop_no_table", "drop_no_service"]),
+                    "$col",
+                    "pps",
+                ),
+                graph(
+                    "Unknown flows hunted", plane.total_rate(["hunt_1", "hunt_2", "hunt_3", "hunt_4"]), "$col", "pps"
+                ),
                 graph("Packets dropped", plane.total_rate(["drops"], by=["role"]), "$tag_role", "pps"),
             ],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
@@ -101,8 +129,8 @@ def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | tabl
                 graph("Received", plane.rate(["rx"], ["host"]), "$tag_host", "pps"),
                 graph("Sent", plane.rate(["tx"], ["host"]), "$tag_host", "pps"),
                 graph("Missed by the port", plane.rate(["rx_missed"], ["host"]), "$tag_host", "pps"),
-                graph("Verdicts: sent and kept", plane.total_rate(names.sent), "$col", "pps", stacked=True),
-                graph("Verdicts: dropped, by reason", plane.total_rate(names.dropped), "$col", "pps", stacked=True),
+                stack("Verdicts: sent and kept", plane.total_rate(names.sent), "$col", "pps"),
+                stack("Verdicts: dropped, by reason", plane.total_rate(names.dropped), "$col", "pps"),
                 graph("Dropped, by node", plane.rate(["drops"], ["host"]), "$tag_host", "pps"),
             ],
         ),
@@ -111,10 +139,21 @@ def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | tabl
             [
                 graph("Pins", pins.select('last("count")', ["host"]), "$tag_host"),
                 graph("Half-open flows", pins.select('last("half_open")', ["host"]), "$tag_host"),
-                graph("Pins per second", pins.total_rate(["inserts", "promotions", "evictions", "expired"]), "$col", "ops"),
+                graph(
+                    "Pins per second", pins.total_rate(["inserts", "promotions", "evictions", "expired"]), "$col", "ops"
+                ),
                 graph("Table generation", plane.select('last("generation")', ["host"]), "$tag_host"),
-                rows("Table in use", plane.newest(["generation", "table", "uptime_s"], ["host"]), "`table` is the digest's first half."),
-                graph("Probe round trip", member.select('mean("rtt_us")', ["host", "member"]), "$tag_host $tag_member", "µs"),
+                rows(
+                    "Table in use",
+                    plane.newest(["generation", "table", "uptime_s"], ["host"]),
+                    "`table` is the digest's first half.",
+                ),
+                graph(
+                    "Probe round trip",
+                    member.select('mean("rtt_us")', ["host", "member"]),
+                    "$tag_host $tag_member",
+                    "µs",
+                ),
             ],
         ),
         (
@@ -135,7 +174,7 @@ def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | tabl
                 graph("Samples not delivered yet", stats.select('last("buffer_batches")', ["host"]), "$tag_host"),
             ],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def board(site: str, level: str, names: Names) -> Dashboard:
@@ -151,8 +190,9 @@ def board(site: str, level: str, names: Names) -> Dashboard:
         .timezone("browser")
         .readonly()
     )
+    numbers = count(1)
     for title, panels in content():
-        builder = builder.with_row(dashboard.Row(title))
+        builder = builder.with_row(dashboard.Row(title).id(next(numbers)))
         for panel in panels:
-            builder = builder.with_panel(panel)
+            builder = builder.with_panel(panel.id(next(numbers)))
     return builder.build()

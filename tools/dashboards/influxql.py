@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""InfluxQL texts (InfluxDB 1.x, "InfluxQL reference"), and the query type Grafana's SDK has none of. Pure.
+"""InfluxQL texts (InfluxDB 1.x, "InfluxQL reference"), and the query type that Grafana's SDK lacks. Pure.
 
-`$timeFilter` and `$__interval` are Grafana's: the dashboard's time range, and the width of one pixel or the panel's least.
+`$timeFilter` and `$__interval` are Grafana's: the time range, and the width of one pixel or the panel's least.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DATASOURCE = DataSourceRef(type_val="influxdb", uid="og-influxdb")
 
@@ -62,7 +65,7 @@ class Source:
     def select(self, what: str, by: Sequence[str] = ()) -> str:
         """Values over time, one series per value of the tags `by`."""
         group = ", ".join(["time($__interval)", *(f'"{tag}"' for tag in by)])
-        return f"SELECT {what} FROM {self._where} GROUP BY {group} fill(none)"
+        return f"SELECT {what} FROM {self._where} GROUP BY {group} fill(none)"  # noqa: S608 - our own names
 
     def rate(self, fields: Sequence[str], by: Sequence[str]) -> str:
         """Growth per second of totals; a restart of the counter is left out, not shown as a fall."""
@@ -79,12 +82,13 @@ class Source:
     def newest(self, fields: Sequence[str], by: Sequence[str]) -> str:
         """Newest value of each field, one row per value of the tags `by`."""
         what = ", ".join(f'last("{field}") AS "{field}"' for field in fields)
-        return f"SELECT {what} FROM {self._where} GROUP BY {', '.join(by)}"
+        return f"SELECT {what} FROM {self._where} GROUP BY {', '.join(by)}"  # noqa: S608 - our own names
 
     def _sum(self, fields: Sequence[str], inner: Sequence[str], each: Sequence[str], by: Sequence[str]) -> str:
         outer = ", ".join(f'sum("{field}") AS "{field}"' for field in fields)
         group = ", ".join(["time($__interval)", *(f'"{tag}"' for tag in by)])
-        return f"SELECT {outer} FROM ({self.select(', '.join(inner), [*each, *by])}) WHERE $timeFilter GROUP BY {group} fill(none)"
+        source = self.select(", ".join(inner), [*each, *by])
+        return f"SELECT {outer} FROM ({source}) WHERE $timeFilter GROUP BY {group} fill(none)"  # noqa: S608 - our own names
 
     @property
     def _where(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of verdicts and counters, from the X-macros that define them: a new verdict is in the dashboards when it is in C."""
+"""Names of verdicts and counters, from the X-macros that define them: what is new in C is new in the dashboards."""
 
 from __future__ import annotations
 
