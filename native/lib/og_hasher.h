@@ -33,11 +33,11 @@ void og_hasher_init(struct og_hasher *hasher, const struct og_health *health, co
 void og_hasher_burst(struct og_hasher *hasher, const struct og_tables *tables, struct og_buf *const bufs[], size_t n,
                      uint64_t now_ns);
 
-/* The largest client packet that is steered, bytes: what is left of the fabric MTU, never below 1280. Also the MTU that
- * Packet Too Big tells. */
+/* The largest client packet that is steered, bytes, and the MTU that Packet Too Big tells: what the largest envelope
+ * leaves. At least 1280: og_tables_build() refuses a fabric MTU below 1536. */
 static inline uint32_t og_client_mtu(uint32_t fabric_mtu)
 {
-    return fabric_mtu > OG_MAX_OVERHEAD + 1280u ? fabric_mtu - OG_MAX_OVERHEAD : 1280u;
+    return fabric_mtu - OG_MAX_OVERHEAD;
 }
 
 #endif

@@ -6,9 +6,10 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from native.tests.oglib import OgLibrary
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 VIP = "2001:db8:1::80"
 VIP_UDP = "2001:db8:1::53"

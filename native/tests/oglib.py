@@ -99,7 +99,7 @@ def includes(headers: list[Path]) -> str:
 
 
 def declarations(headers: list[Path], scratch: Path) -> str:
-    """What cffi can read: types, prototypes of what the library exports. Structs with forced alignment become opaque."""
+    """What cffi can read: types, prototypes of what the library exports. Structs of forced alignment become opaque."""
     source = scratch / "declarations.c"
     source.write_text(includes(headers))
     text = own_lines(run("gcc", "-E", *RELEASE_FLAGS, source))

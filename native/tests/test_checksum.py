@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from native.tests.lab_site import CLIENT, VIP
-from native.tests.oglib import OgLibrary
 from native.tests.packets import TCP, UDP, ICMPv6EchoRequest, IPv6, Raw
+
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 MESSAGES = st.sampled_from([TCP(), UDP(), ICMPv6EchoRequest()])
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from native.tests.lab_site import ROUTERS, locator
-from native.tests.oglib import OgLibrary
 from native.tests.test_siphash import model
+
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 SECRET = {"key": [0x0706050403020100, 0x0F0E0D0C0B0A0908], "start_ns": 5, "epoch0": 0xFFFE, "key_id0": 0xFF}
 EPOCH_NS = 64 * 10**9

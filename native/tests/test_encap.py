@@ -19,7 +19,9 @@ SEGMENTS = [sid(ROUTERS[0], 1, 0xABCD12345678), *(sid(f"5f00:1:{n:x}::", 0x10) f
 
 
 def make_path(og: OgLibrary, segments: list[str], visited: int = 0, cookies: list[bytes] | None = None) -> Any:
-    path = og.ffi.new("struct og_path *", {"n_segments": len(segments), "visited": visited, "n_cookies": len(cookies or [])})
+    path = og.ffi.new(
+        "struct og_path *", {"n_segments": len(segments), "visited": visited, "n_cookies": len(cookies or [])}
+    )
     for place, segment in enumerate(segments[:11]):
         og.ffi.memmove(og.ffi.addressof(path.segments[place]), IPv6Address(segment).packed, 16)
     for place, cookie in enumerate((cookies or [])[:2]):
@@ -65,14 +67,16 @@ COOKIES = [bytes([124, 14]) + bytes([n] * 14) for n in (1, 2)]
     st.integers(0, 0xFFFF),
     st.binary(max_size=60),
 )
-def test_equals_scapy(
+def test_equals_scapy(  # noqa: PLR0917 - a property over many fields
     og: OgLibrary, shape: tuple[int, int], n_cookies: int, tc: int, hop_limit: int, label: int, tag: int, payload: bytes
 ) -> None:
     n, visited = shape
     inner = bytes(client_tcp("PA", payload))
     buf = Buf(og, inner)
     path = make_path(og, SEGMENTS[:n], visited, COOKIES[:n_cookies])
-    assert og.lib.og_encap_push(buf.buf, path, make_sid(og, SOURCE), tag, fields(og, tc, hop_limit, label)) != og.ffi.NULL
+    assert (
+        og.lib.og_encap_push(buf.buf, path, make_sid(og, SOURCE), tag, fields(og, tc, hop_limit, label)) != og.ffi.NULL
+    )
     buf.check()
     assert bytes(buf) == expected(
         inner, SEGMENTS[:n], visited, COOKIES[:n_cookies], tag, tc=tc, hlim=hop_limit, fl=label
@@ -103,10 +107,16 @@ def test_without_headroom_nothing_changes(og: OgLibrary) -> None:
     for n in (1, 2, 11):
         need = og.lib.og_path_overhead(make_path(og, SEGMENTS[:n]))
         buf = Buf(og, inner, headroom=need - 1)
-        assert og.lib.og_encap_push(buf.buf, make_path(og, SEGMENTS[:n]), make_sid(og, SOURCE), 0, fields(og)) == og.ffi.NULL
+        assert (
+            og.lib.og_encap_push(buf.buf, make_path(og, SEGMENTS[:n]), make_sid(og, SOURCE), 0, fields(og))
+            == og.ffi.NULL
+        )
         assert bytes(buf) == inner
         buf = Buf(og, inner, headroom=need)
-        assert og.lib.og_encap_push(buf.buf, make_path(og, SEGMENTS[:n]), make_sid(og, SOURCE), 0, fields(og)) != og.ffi.NULL
+        assert (
+            og.lib.og_encap_push(buf.buf, make_path(og, SEGMENTS[:n]), make_sid(og, SOURCE), 0, fields(og))
+            != og.ffi.NULL
+        )
         assert buf.buf.headroom == 0
 
 
@@ -137,7 +147,7 @@ def test_decapsulation_gives_the_packet_back(
 
 
 # RFC 6040 figure 4: rows inner, columns outer; None = drop. 0 Not-ECT, 1 ECT(1), 2 ECT(0), 3 CE.
-RFC6040 = {
+RFC6040: dict[int, dict[int, int | None]] = {
     0: {0: 0, 2: 0, 1: 0, 3: None},
     2: {0: 2, 2: 2, 1: 1, 3: 3},
     1: {0: 1, 2: 1, 1: 1, 3: 3},

@@ -6,19 +6,23 @@ from __future__ import annotations
 import random
 import struct
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from native.tests.oglib import OgLibrary
-from native.tests.packets import IPv6, TCP, UDP, Raw
+from native.tests.packets import TCP, UDP, IPv6, Raw
 from native.tests.test_siphash import model
+
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 SEED = bytes(range(16))
 FIELDS = {"src": 0, "dst": 16, "sport": 32, "dport": 34, "protocol": 36}
-KEYS = st.tuples(st.binary(min_size=36, max_size=36), st.sampled_from([6, 17])).map(lambda t: t[0] + bytes([t[1], 0, 0, 0]))
+KEYS = st.tuples(st.binary(min_size=36, max_size=36), st.sampled_from([6, 17])).map(
+    lambda t: t[0] + bytes([t[1], 0, 0, 0])
+)
 
 
 def seed(og: OgLibrary) -> Any:
@@ -50,7 +54,13 @@ def test_each_field_alone_changes_the_hash(og: OgLibrary, field: str) -> None:
     """Through the parser, from packets: the whole way on which strict aliasing could lose a store."""
 
     def packet(**change: Any) -> Any:
-        value = {"src": "2001:db8:c001:41::1", "dst": "2001:db8:1::80", "sport": 1000, "dport": 80, "protocol": TCP} | change
+        value: dict[str, Any] = {
+            "src": "2001:db8:c001:41::1",
+            "dst": "2001:db8:1::80",
+            "sport": 1000,
+            "dport": 80,
+            "protocol": TCP,
+        } | change
         ports = {"sport": value["sport"], "dport": value["dport"]}
         return IPv6(src=value["src"], dst=value["dst"]) / value["protocol"](**ports) / Raw(b"x" * 20)
 
@@ -80,7 +90,7 @@ def test_a_batch_gives_the_same_hashes(og: OgLibrary, keys: list[bytes]) -> None
 
 
 def test_uses_are_independent(og: OgLibrary) -> None:
-    """Of the flows that share a bucket under one use, every other use sees a uniform spread (chi-square, 15 degrees)."""
+    """Of the flows that share a bucket under one use, every other use sees a uniform spread (chi-square of 16)."""
     uses = [getattr(og.lib, f"OG_USE_{name}") for name in ("ROUTER", "AGENT", "SPILL", "LABEL", "PIN", "OWNER")]
     generator = random.Random(1)
     hashes = [generator.getrandbits(64) for _ in range(40000)]

@@ -63,8 +63,10 @@ def test_without_headroom_nothing_changes(og: OgLibrary) -> None:
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535), st.binary(max_size=100), st.booleans(), st.integers(0, 9))
-def test_echo_reply(og: OgLibrary, ident: int, seq: int, payload: bytes, headers: bool, padding: int) -> None:
-    echo = {"id": ident, "seq": seq, "data": payload}
+def test_echo_reply(  # noqa: PLR0917 - a property over many fields
+    og: OgLibrary, ident: int, seq: int, payload: bytes, headers: bool, padding: int
+) -> None:
+    echo: dict[str, Any] = {"id": ident, "seq": seq, "data": payload}
     ip = IPv6(src=CLIENT, dst=VIP, hlim=3, tc=0x20, fl=0x777)
     asked = (ip / options(8, IPv6ExtHdrHopByHop) if headers else ip) / ICMPv6EchoRequest(**echo)
     buf = Buf(og, bytes(asked) + bytes(padding))
@@ -134,7 +136,7 @@ def test_too_big_can_be_told_to_the_client(og: OgLibrary) -> None:
     assert bytes(buf) == bytes(IPv6(src=VIP, dst=CLIENT, hlim=64) / ICMPv6PacketTooBig(mtu=1460) / client_tcp())
 
 
-FAIL = {
+FAIL: dict[str, tuple[Any, str]] = {
     "not ICMPv6": (IPv6(src="2001:db8:f001:21::1", dst=OWN_ERRORS, nh=17) / Raw(bytes(60)), "drop_protocol"),
     "behind a header": (
         IPv6(src="2001:db8:f001:21::1", dst=OWN_ERRORS, nh=43) / Raw(srh([OWN_ERRORS], 0, next_header=58) + bytes(60)),

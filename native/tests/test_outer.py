@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from native.tests.lab_site import AGENTS, HASHER, ROUTERS, sid
-from native.tests.oglib import OgLibrary
 from native.tests.packets import IPv6, IPv6ExtHdrSegmentRouting, Raw, client_tcp, srh, tlv
+
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 STEER = sid(ROUTERS[0], 1, 0xABCD12345678)
 A1, A2 = sid(AGENTS[0], 0x10, 0x0002ABCD0000), sid(AGENTS[1], 0x10, 0x000AABCD0000)
@@ -56,7 +58,9 @@ def test_scapys_header_is_read_right(og: OgLibrary, left: int, cookies: int) -> 
     ahead = PATH[len(PATH) - left :]
     for index in range(4):
         behind = outer.segments_left + 1 + index
-        assert (text(og, outer.segments + behind) if behind < outer.n_segments else None) == dict(enumerate(visited)).get(index)
+        assert (text(og, outer.segments + behind) if behind < outer.n_segments else None) == dict(
+            enumerate(visited)
+        ).get(index)
         before = outer.segments_left - 1 - index
         assert (text(og, outer.segments + before) if before >= 0 else None) == dict(enumerate(ahead)).get(index)
     for index in range(cookies):
@@ -88,7 +92,7 @@ def test_reserved_flags_are_ignored(og: OgLibrary) -> None:
     assert parse(og, with_srh(srh(PATH, 1, flags=0xFF, tag=0xFFFF), A1))[0] == "none"
 
 
-FAIL = {
+FAIL: dict[str, tuple[Any, str]] = {
     "routing type 0": (with_srh(srh(PATH, 1, routing_type=0), A1), "drop_srh_type"),
     "routing type 3": (with_srh(srh(PATH, 1, routing_type=3), A1), "drop_srh_type"),
     "length beyond the packet": (with_srh(srh(PATH, 1, length=200), A1), "drop_truncated"),
@@ -135,7 +139,12 @@ def test_random_bytes_behind_a_valid_start(og: OgLibrary, data: bytes) -> None:
         assert 48 < outer.payload <= outer.len == len(packet)
 
 
-@given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255), st.binary(max_size=64).map(lambda b: b + bytes(-len(b) % 8)))
+@given(
+    st.integers(0, 255),
+    st.integers(0, 255),
+    st.integers(0, 255),
+    st.binary(max_size=64).map(lambda b: b + bytes(-len(b) % 8)),
+)
 def test_lengths_that_lie_stay_in_bounds(og: OgLibrary, length: int, last: int, left: int, tlvs: bytes) -> None:
     verdict, outer, _ = parse(og, with_srh(srh(PATH, left, tlvs, length=length, last_entry=last), A1))
     if verdict == "none":

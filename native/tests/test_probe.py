@@ -73,7 +73,7 @@ def test_the_answer(og: OgLibrary) -> None:
     assert {name: getattr(info.sender, name) for name in SELF} == SELF
 
 
-FAIL = {
+FAIL: dict[str, Any] = {
     "type 3": packet(message(3)),
     "version 2": packet(message(version=2)),
     "version 0": packet(message(version=0)),

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from native.tests.oglib import OgLibrary
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 SECOND = 10**9
 START = 10**12

@@ -7,12 +7,14 @@ import os
 import struct
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from native.tests.oglib import OgLibrary
+if TYPE_CHECKING:
+    from native.tests.oglib import OgLibrary
 
 MASK = (1 << 64) - 1
 
@@ -20,7 +22,7 @@ MASK = (1 << 64) - 1
 def model(key: bytes, message: bytes, c: int, d: int) -> int:
     """SipHash-c-d as the paper's section 2 words it, on bytes."""
     k0, k1 = struct.unpack("<QQ", key)
-    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+    v: list[int] = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
 
     def rotate(x: int, bits: int) -> int:
         return (x << bits | x >> (64 - bits)) & MASK
@@ -67,18 +69,26 @@ def test_known_answers_of_siphash_2_4(og: OgLibrary) -> None:
     assert library(og, "og_siphash24", key, bytes(range(8))) == 0x93F5F5799A932462
 
 
-@pytest.mark.skipif(sys.hash_info.algorithm != "siphash13", reason=f"CPython hashes with {sys.hash_info.algorithm} here")
+@pytest.mark.skipif(
+    sys.hash_info.algorithm != "siphash13", reason=f"CPython hashes with {sys.hash_info.algorithm} here"
+)
 def test_siphash_1_3_equals_cpythons(og: OgLibrary) -> None:
     """With PYTHONHASHSEED=0 CPython's key is zero; its hash of bytes is SipHash-1-3."""
     code = "print(*(hash(bytes(range(n))) for n in (8, 16, 40, 56)))"
     output = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     theirs = [int(number) & MASK for number in output.split()]
     assert [library(og, "og_siphash13", bytes(16), bytes(range(n))) for n in (8, 16, 40, 56)] == theirs
 
 
-@given(st.binary(min_size=16, max_size=16), st.integers(0, 8).flatmap(lambda n: st.binary(min_size=8 * n, max_size=8 * n)))
+@given(
+    st.binary(min_size=16, max_size=16), st.integers(0, 8).flatmap(lambda n: st.binary(min_size=8 * n, max_size=8 * n))
+)
 def test_equals_the_model(og: OgLibrary, key: bytes, message: bytes) -> None:
     assert library(og, "og_siphash13", key, message) == model(key, message, 1, 3)
     assert library(og, "og_siphash24", key, message) == model(key, message, 2, 4)

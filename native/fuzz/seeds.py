@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Seeds for the fuzzers: valid packets of every kind made by scapy, and what the tests know to be invalid.
+
+`python3 -m native.fuzz.seeds DIRECTORY` writes DIRECTORY/<fuzzer>/<name>. Captures in ../shared/vectors/ are added
+where that folder is present.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from native.tests import test_encap, test_hasher, test_icmp, test_outer, test_parse, test_probe
+from native.tests.lab_site import AGENTS, CLIENT, HASHER, ROUTERS, VIP, sid
+from native.tests.packets import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
+    IPv6,
+    Raw,
+    client_tcp,
+    client_udp,
+    icmp_error,
+    server_tcp,
+    srh,
+)
+from native.tests.vectors import captured_packets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIGN = b"\x01"  # option of fuzz_sid: sign the cookies
+AS_IS = b"\x00"
+
+
+def client_seeds() -> Iterator[bytes]:
+    """Packets from clients and to a hasher's own SIDs."""
+    yield from map(bytes, test_parse.PASS.values())
+    for packet, _ in (*test_parse.FAIL.values(), *test_hasher.DROP.values()):
+        yield bytes(packet)
+    yield from map(bytes, (client_udp(), server_tcp("SA"), IPv6(src=CLIENT, dst=VIP) / ICMPv6EchoRequest()))
+    for message in (ICMPv6DestUnreach(), ICMPv6PacketTooBig(mtu=1400), ICMPv6TimeExceeded()):
+        yield bytes(icmp_error(message, server_tcp("A", b"data")))
+    yield bytes(client_tcp("A", bytes(1800)))
+    yield bytes(client_tcp(hlim=1))
+    yield bytes(test_hasher.router_probe())
+    yield from captured_packets()
+
+
+def sid_seeds() -> Iterator[bytes]:
+    """Packets to a router: every function, with and without header and cookies."""
+    argument = 0xABCD12345678
+    own = ROUTERS[0]
+    steer, pin, miss = (sid(own, function, argument) for function in (1, 2, 3))
+    accept = sid(AGENTS[0], 0x10, 0x0001ABCD0000)
+    hasher, agent = sid(HASHER, 0, argument), sid(AGENTS[0], 0, argument)
+    cookie = test_encap.COOKIES[0]
+    inner = [client_tcp(flags, b"data") for flags in ("S", "A", "PA", "FA", "R")] + [
+        client_udp(), icmp_error(ICMPv6DestUnreach(), server_tcp("A")),
+    ]  # fmt: skip
+    for packet in inner:
+        yield AS_IS + bytes(IPv6(src=hasher, dst=steer, hlim=62) / packet)
+        yield SIGN + bytes(
+            IPv6(src=hasher, dst=miss, nh=43) / Raw(srh([steer, accept, miss], 0, cookie) + bytes(packet))
+        )
+    for flags in ("SA", "A", "RA", "FA"):
+        yield SIGN + bytes(IPv6(src=agent, dst=pin, nh=43) / Raw(srh([pin], 0, cookie) + bytes(server_tcp(flags))))
+        two = srh([pin, sid(ROUTERS[1], 2, argument)], 1, cookie * 2)
+        yield SIGN + bytes(IPv6(src=agent, dst=pin, nh=43) / Raw(two + bytes(server_tcp(flags))))
+    for packet, _ in (*test_outer.FAIL.values(), *test_icmp.FAIL.values()):
+        yield AS_IS + bytes(packet)
+    for packet in test_probe.FAIL.values():
+        yield AS_IS + bytes(packet)
+    yield AS_IS + bytes(test_probe.packet(test_probe.message()))
+    yield AS_IS + bytes(test_icmp.from_fabric(ICMPv6DestUnreach(), test_icmp.SENT))
+    yield from (AS_IS + data for data in captured_packets())
+
+
+def probe_seeds() -> Iterator[bytes]:
+    """Give what stands behind the IPv6 header."""
+    for kind in (1, 2, 3):
+        yield bytes(test_probe.packet(test_probe.message(kind)))[40:]
+    yield bytes(test_probe.packet(test_probe.message() + b"new field"))[40:]
+
+
+def tlv_seeds() -> Iterator[bytes]:
+    """Segments, segments left, TLVs."""
+    cookie = bytes(test_outer.COOKIE)
+    for tlvs in (
+        b"",
+        bytes(7),
+        cookie,
+        cookie * 2,
+        cookie * 3,
+        b"\x04\x06" + bytes(6) + cookie,
+        b"\x05\x26" + bytes(38),
+        b"\x7c\xff",
+    ):
+        yield bytes([3, 1]) + tlvs
+
+
+SEEDS = {"client": client_seeds, "sid": sid_seeds, "probe": probe_seeds, "tlv": tlv_seeds}
+
+
+def truncations(seeds: Iterator[bytes]) -> Iterator[bytes]:
+    """Every beginning of each, up to the length that still has headers."""
+    for seed in seeds:
+        yield seed
+        yield from (seed[:length] for length in range(min(len(seed), 300)))
+
+
+def write(directory: Path, fuzzer: str, every_truncation: bool = False) -> Path:
+    """Write the seeds of one fuzzer, each once; return their folder."""
+    folder = directory / fuzzer
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = SEEDS[fuzzer]()
+    for data in truncations(seeds) if every_truncation else seeds:
+        (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+    return folder
+
+
+if __name__ == "__main__":
+    for name in SEEDS:
+        write(Path(sys.argv[1]), name)
