@@ -26,17 +26,31 @@ static bool is_in(const uint16_t *list, unsigned n, uint16_t id)
     return false;
 }
 
+static bool is_well(const struct og_moment *at, const struct og_work *work, uint16_t agent)
+{
+    const struct og_health *health = at->health;
+
+    return health == NULL || (!__atomic_load_n(&health->agent_suspect[agent], __ATOMIC_RELAXED) &&
+                              !(__atomic_load_n(&health->agent_no_listener[agent], __ATOMIC_RELAXED) >> work->service & 1));
+}
+
 /* Whom to ask in stage 1: the picks for new flows, then those that would have been picked if none were suspect or
  * without listener: the flow may have started when they were well, and may live on there. They come last, so that one
  * that is really dead does not hide a living one; if it swallows the packet, the client sends it again, and there is no
- * reset before the dead one is out of the tables. */
+ * reset before the dead one is out of the tables. When all is well, both lists are one. */
 static unsigned asked(const struct og_moment *at, const struct og_work *work, uint16_t *agents)
 {
     const uint16_t site = at->spec->own_site;
     uint16_t all[2];
-    unsigned n = og_tables_agents(at->tables, at->health, work->service, site, work->hash, agents);
-    unsigned n_all = og_tables_agents(at->tables, NULL, work->service, site, work->hash, all);
+    const unsigned n_all = og_tables_agents(at->tables, NULL, work->service, site, work->hash, all);
+    unsigned n = 0, n_well = 0;
 
+    while (n_well < n_all && is_well(at, work, all[n_well])) {
+        n_well++;
+    }
+    if (n_well < n_all) {
+        n = og_tables_agents(at->tables, at->health, work->service, site, work->hash, agents);
+    }
     for (unsigned i = 0; i < n_all; i++) {
         if (!is_in(agents, n, all[i])) {
             agents[n++] = all[i];
@@ -59,7 +73,7 @@ static enum og_verdict ask(const struct og_moment *at, struct og_work *work, enu
     if (ahead != NULL) {
         path.segments[path.n_segments++] = *ahead;
     } else {
-        og_path_sid(&path, at->spec->locator, OG_FN_MISS, og_flow_argument(work->hash));
+        og_path_sid(&path, at->spec->locator, OG_FN_MISS, work->argument);
     }
     return og_send_path(at, work, &path, sent);
 }

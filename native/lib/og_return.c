@@ -109,7 +109,7 @@ static enum og_verdict pass_on(const struct og_moment *at, struct og_work *work,
     ip->hop_limit--;
     srh->segments_left--;
     *(struct og_sid *)ip->dst = *next;
-    og_sid_set((struct og_sid *)ip->src, at->spec->locator, OG_FN_ERRORS, og_flow_argument(work->hash));
+    og_sid_set((struct og_sid *)ip->src, at->spec->locator, OG_FN_ERRORS, work->argument);
     return OG_V_RETURNED_ONWARD;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A burst goes through in two stages, each a loop over all packets: judge (parse, hash, fetch the pin's line), then act
- * (look up, rewrite, send). Between them lie the loads from memory of up to OG_ROUTER_BURST packets, overlapped: one by
- * one they cost ten times as much.
+ * A burst goes through in stages, each a loop over all packets: judge (parse, and all that ends here), hash (several flows
+ * at once), fetch (the lines their pins are in), act (look up, rewrite, send). So the loads from memory of up to
+ * OG_ROUTER_BURST packets overlap: one by one they cost ten times as much.
  */
 #include "og_router.h"
 
@@ -15,6 +15,8 @@
 #define NS_PER_S UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 #define PREFETCH_AHEAD 4
+
+_Static_assert(OG_ROUTER_BURST <= OG_FLOW_BATCH, "the flows of a burst are hashed at once");
 
 /* House-keeping looks at every pin about once in SWEEP_PINS_S seconds, but never at more than a few lines per call. */
 #define SWEEP_PINS_S 64u
@@ -125,7 +127,7 @@ static enum og_verdict judge_steer(const struct og_moment *at, struct og_work *w
     }
     /* A pinned packet from the other site's router comes without SRH: its source tells. */
     work->local_only = work->source.router != OG_NO_MEMBER && work->source.site != at->spec->own_site;
-    return read_steers(at, work);
+    return work->outer.srh == NULL ? OG_V_NONE : read_steers(at, work);
 }
 
 /* At Miss: from an agent that did not know the flow, or in the name of the gateway node that asked it. */
@@ -134,7 +136,10 @@ static enum og_verdict judge_miss(const struct og_moment *at, struct og_work *wo
     if (!work->source.gateway && work->source.agent == OG_NO_MEMBER) {
         return OG_V_DROP_OUTER_SOURCE;
     }
-    return work->outer.segments_left > 0 ? OG_V_DROP_SEGMENTS : read_steers(at, work);
+    if (work->outer.segments_left > 0) {
+        return OG_V_DROP_SEGMENTS;
+    }
+    return read_steers(at, work);
 }
 
 /* At Pin: from an agent, or from the router before us on the way back. */
@@ -187,21 +192,9 @@ static enum og_verdict judge_inner(const struct og_moment *at, struct og_work *w
     return OG_V_NONE;
 }
 
-static void hash_flow(const struct og_moment *at, struct og_work *work)
-{
-    const union og_flow *flow = &work->packet.flow;
-
-    work->hash = og_flow_hash(&at->spec->flow_seed, flow);
-    work->pin_hash = og_hash_for(work->hash, OG_USE_PIN);
-    memcpy(work->key.client, flow->client, sizeof(work->key.client));
-    work->key.client_port = flow->client_port;
-    work->key.service = work->service;
-}
-
-/* OG_V_NONE: `work` is ready for stage 2. */
+/* OG_V_NONE: `work` is ready for the next stage. */
 static enum og_verdict judge(const struct og_moment *at, struct og_buf *buf, struct og_work *work)
 {
-    struct og_router *router = at->router;
     enum og_verdict verdict = og_parse_outer(buf->data, buf->len, &work->outer);
 
     if (verdict != OG_V_NONE) {
@@ -214,7 +207,7 @@ static enum og_verdict judge(const struct og_moment *at, struct og_buf *buf, str
     work->function = og_sid_function(work->outer.destination);
     if (work->function != OG_FN_STEER && work->function != OG_FN_PIN && work->function != OG_FN_MISS) {
         og_buf_trim(buf, work->outer.len);
-        return og_local_packet(&router->local, at->tables, buf, &work->outer, at->now_ns);
+        return og_local_packet(&at->router->local, at->tables, buf, &work->outer, at->now_ns);
     }
     work->n_steers = 0;
     work->own_cookie = NULL;
@@ -226,16 +219,34 @@ static enum og_verdict judge(const struct og_moment *at, struct og_buf *buf, str
     if (verdict != OG_V_NONE) {
         return verdict;
     }
-    hash_flow(at, work);
-    buf->owner = (uint16_t)((og_flow_argument(work->hash) >> 32) % router->config.threads);
-    if (buf->owner != router->config.thread) {
-        return OG_V_HANDOFF;
-    }
-    og_pins_prefetch(&router->pins, work->pin_hash);
     return OG_V_NONE;
 }
 
-/* ---- stage 2: act -------------------------------------------------------------------------------------------------- */
+/* ---- stage 2: fetch ------------------------------------------------------------------------------------------------ */
+
+/* What follows from the flow's hash; OG_V_HANDOFF if it is another thread's. */
+static enum og_verdict fetch(struct og_router *router, struct og_work *work, uint64_t hash)
+{
+    const union og_flow *flow = &work->packet.flow;
+
+    work->hash = hash;
+    work->argument = og_flow_argument(hash);
+    work->buf->owner = (uint16_t)((uint32_t)(work->argument >> 32) % router->config.threads);
+    if (work->buf->owner != router->config.thread) {
+        return OG_V_HANDOFF;
+    }
+    work->pin_hash = og_hash_for(hash, OG_USE_PIN);
+    memcpy(work->key.client, flow->client, sizeof(work->key.client));
+    work->key.client_port = flow->client_port;
+    work->key.service = work->service;
+    og_pins_prefetch(&router->pins, work->pin_hash);
+    if (work->packet.tcp_flags & OG_TCP_SYN) {
+        og_halfopen_prefetch(&router->halfopen, work->pin_hash);
+    }
+    return OG_V_NONE;
+}
+
+/* ---- stage 3: act -------------------------------------------------------------------------------------------------- */
 
 static enum og_verdict act(const struct og_moment *at, struct og_work *work)
 {
@@ -260,7 +271,9 @@ static void prefetch_packet(const struct og_buf *buf)
 static void burst(const struct og_moment *at, struct og_buf *const bufs[], size_t n)
 {
     struct og_work works[OG_ROUTER_BURST];
-    size_t n_works = 0;
+    struct og_flow_batch flows;
+    uint64_t hashes[OG_FLOW_BATCH];
+    unsigned n_works = 0;
 
     for (size_t i = 0; i < n && i < PREFETCH_AHEAD; i++) {
         prefetch_packet(bufs[i]);
@@ -270,10 +283,19 @@ static void burst(const struct og_moment *at, struct og_buf *const bufs[], size_
             prefetch_packet(bufs[i + PREFETCH_AHEAD]);
         }
         bufs[i]->verdict = judge(at, bufs[i], &works[n_works]);
-        n_works += bufs[i]->verdict == OG_V_NONE;
+        if (bufs[i]->verdict == OG_V_NONE) {
+            og_flow_batch_set(&flows, n_works, &works[n_works].packet.flow);
+            n_works++;
+        }
     }
-    for (size_t i = 0; i < n_works; i++) {
-        works[i].buf->verdict = act(at, &works[i]);
+    og_flow_hash_batch(&at->spec->flow_seed, &flows, hashes, n_works);
+    for (unsigned i = 0; i < n_works; i++) {
+        works[i].buf->verdict = fetch(at->router, &works[i], hashes[i]);
+    }
+    for (unsigned i = 0; i < n_works; i++) {
+        if (works[i].buf->verdict == OG_V_NONE) {
+            works[i].buf->verdict = act(at, &works[i]);
+        }
     }
 }
 

@@ -29,6 +29,7 @@ struct og_work {
     bool local_only; /* came from another site's router: only targets of this site, and pins to sites do not count */
     uint64_t hash;     /* og_flow_hash */
     uint64_t pin_hash; /* the same for OG_USE_PIN */
+    uint64_t argument; /* og_flow_argument: owner and hash, for SIDs */
     union og_pin_key key;
 };
 

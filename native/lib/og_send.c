@@ -22,7 +22,7 @@ static enum og_verdict open_envelope(const struct og_moment *at, struct og_work 
 
 static void own_errors(const struct og_moment *at, const struct og_work *work, struct og_sid *source)
 {
-    og_sid_set(source, at->spec->locator, OG_FN_ERRORS, og_flow_argument(work->hash));
+    og_sid_set(source, at->spec->locator, OG_FN_ERRORS, work->argument);
 }
 
 enum og_verdict og_send_path(const struct og_moment *at, struct og_work *work, const struct og_path *path,
@@ -40,7 +40,34 @@ enum og_verdict og_send_path(const struct og_moment *at, struct og_work *work, c
                                                                                              : OG_V_DROP_NO_ROOM;
 }
 
-/* One copy of a ready-made header, then the flow's arguments. */
+static void set_arguments(const struct og_work *work, struct og_ipv6 *outer, uint64_t destination_argument)
+{
+    og_sid_set_argument((struct og_sid *)outer->src, work->argument);
+    og_sid_set_argument((struct og_sid *)outer->dst, destination_argument);
+}
+
+/* From one envelope without SRH to another: class, label and lengths stay, so only the addresses and the hop limit are
+ * written. This is the way of nearly every packet. */
+static enum og_verdict readdress(const struct og_moment *at, struct og_work *work, const struct og_template *template,
+                                 uint64_t destination_argument, enum og_verdict sent)
+{
+    const struct og_ipv6 *header = (const struct og_ipv6 *)template->header;
+    struct og_ipv6 *outer = (struct og_ipv6 *)work->buf->data;
+
+    if (outer->hop_limit <= 1) {
+        return OG_V_DROP_HOP_LIMIT;
+    }
+    if (work->outer.len > at->spec->fabric_mtu) {
+        return OG_V_DROP_TOO_BIG;
+    }
+    og_buf_trim(work->buf, work->outer.len);
+    outer->hop_limit--;
+    memcpy(outer->src, header->src, sizeof(outer->src) + sizeof(outer->dst));
+    set_arguments(work, outer, destination_argument);
+    return sent;
+}
+
+/* One segment: a copy of a ready-made header, then the flow's arguments. */
 static enum og_verdict send_template(const struct og_moment *at, struct og_work *work,
                                      const struct og_template *template, uint64_t destination_argument,
                                      enum og_verdict sent)
@@ -52,6 +79,9 @@ static enum og_verdict send_template(const struct og_moment *at, struct og_work 
     if (template == NULL) {
         return OG_V_DROP_NO_TARGET;
     }
+    if (work->outer.payload == sizeof(struct og_ipv6) && work->outer.len == sizeof(struct og_ipv6) + work->packet.len) {
+        return readdress(at, work, template, destination_argument, sent);
+    }
     verdict = open_envelope(at, work, sizeof(struct og_ipv6), &fields);
     if (verdict != OG_V_NONE) {
         return verdict;
@@ -60,14 +90,13 @@ static enum og_verdict send_template(const struct og_moment *at, struct og_work 
     if (outer == NULL) {
         return OG_V_DROP_NO_ROOM;
     }
-    og_sid_set_argument((struct og_sid *)outer->src, og_flow_argument(work->hash));
-    og_sid_set_argument((struct og_sid *)outer->dst, destination_argument);
+    set_arguments(work, outer, destination_argument);
     return sent;
 }
 
 static uint64_t accept_argument(const struct og_work *work, uint16_t flags)
 {
-    return (uint64_t)flags << 32 | (og_flow_argument(work->hash) >> 32) << 16;
+    return (uint64_t)flags << 32 | work->argument >> 32 << 16;
 }
 
 enum og_verdict og_send_agent(const struct og_moment *at, struct og_work *work, uint16_t agent, uint16_t flags,
@@ -87,7 +116,7 @@ enum og_verdict og_send_target(const struct og_moment *at, struct og_work *work,
         return og_send_agent(at, work, target, flags, sent);
     }
     router = og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE));
-    return send_template(at, work, og_tables_to_router(at->tables, router), og_flow_argument(work->hash), sent);
+    return send_template(at, work, og_tables_to_router(at->tables, router), work->argument, sent);
 }
 
 void og_path_sid(struct og_path *path, const uint8_t locator[8], uint16_t function, uint64_t argument)
@@ -111,7 +140,7 @@ void og_path_begin(const struct og_moment *at, const struct og_work *work, uint1
         path->segments[path->n_segments++] = *work->steers[i];
         path->cookies[path->n_cookies++] = *work->steer_cookies[i];
     }
-    og_path_sid(path, at->spec->locator, OG_FN_STEER, og_flow_argument(work->hash));
+    og_path_sid(path, at->spec->locator, OG_FN_STEER, work->argument);
     og_cookie_make(&at->router->cookies, &work->packet.flow, at->spec->locator, stage,
                    &path->cookies[path->n_cookies++]);
     path->visited = path->n_segments;

@@ -42,7 +42,7 @@ static enum og_verdict offer_site(const struct og_moment *at, struct og_work *wo
         return OG_V_DROP_NO_TARGET;
     }
     og_path_begin(at, work, 0, &path);
-    og_path_sid(&path, router->locator, OG_FN_STEER, og_flow_argument(work->hash));
+    og_path_sid(&path, router->locator, OG_FN_STEER, work->argument);
     return og_send_path(at, work, &path, sent);
 }
 
