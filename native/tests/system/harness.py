@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the real programs on a veth pair and be everything around them: client, network router and servers.
 
-The program under test lives in one network namespace; the other end of its veth is in a second one, where raw frames are
-sent and captured. Packets are built and read with scapy and struct, never with code of the data plane: this is the oracle.
+The program under test lives in one network namespace; the other end of its veth is in a second one, where raw frames
+are sent and captured. Packets are built and read with scapy and struct, never with code of the data plane: this is the
+oracle.
 """
 
 from __future__ import annotations
@@ -229,9 +230,8 @@ class Envelope:
         count = srh.lastentry + 1
         segments = [str(ipaddress.IPv6Address(raw[8 + 16 * i : 24 + 16 * i])) for i in range(count)]
         assert segments[srh.segleft] == outer.dst, "the destination is the active segment"
-        return cls(
-            outer, [Sid.read(text) for text in reversed(segments)], srh.segleft, raw[8 + 16 * count : length], raw[length:]
-        )
+        travelled = [Sid.read(text) for text in reversed(segments)]
+        return cls(outer, travelled, srh.segleft, raw[8 + 16 * count : length], raw[length:])
 
     @property
     def active(self) -> int:
@@ -378,7 +378,7 @@ class Node:
     def port(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run og-port on this node's interface."""
         extra = ["--object", str(PORT_OBJECT)] if arguments[0] == "attach" else []
-        command = [PORT, *arguments, "--interface", "fab0", "--pin-dir", str(self.pin_dir), *extra]
+        command: list[str | Path] = [PORT, *arguments, "--interface", "fab0", "--pin-dir", str(self.pin_dir), *extra]
         return run(*in_namespace(self.namespace, *command), check=check)
 
     def attach(self) -> None:

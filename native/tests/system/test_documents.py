@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -122,8 +123,6 @@ def test_accepted_document_is_kept(running: Node) -> None:
 
 def test_one_connection_many_requests(running: Node) -> None:
     """Requests may come in pieces, several in one, and a client may leave in the middle of one."""
-    import socket  # noqa: PLC0415
-
     path = str(running.directory / "run" / "router.sock")
     with socket.socket(socket.AF_UNIX) as rude:
         rude.connect(path)
@@ -175,7 +174,7 @@ def check(program: Path, *arguments: str | Path) -> tuple[int, str]:
     return result.returncode, result.stderr
 
 
-@pytest.mark.parametrize(("path", "value", "error"), BAD_OPTIONS, ids=[f"{row[0]}={row[1]!s:.20}" for row in BAD_OPTIONS])
+@pytest.mark.parametrize(("path", "value", "error"), BAD_OPTIONS, ids=[f"{r[0]}={r[1]!s:.20}" for r in BAD_OPTIONS])
 def test_bad_options_are_refused_by_name(tmp_path: Path, path: str, value: Any, error: str) -> None:
     file = tmp_path / "router.json"
     file.write_text(json.dumps(put(OPTIONS, path, value)))

@@ -7,19 +7,23 @@ import json
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
 
-import pytest
 from scapy.layers.inet import TCP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 
 from native.tests.system import harness
 from native.tests.system.harness import FN_ERRORS, FN_STEER, ROLE_ROUTER, VIP, Envelope, Member, Node, Sid, tables, tcp
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def steered(sport: int):
+    from scapy.layers.l2 import Ether
+
+
+def steered(sport: int) -> Callable[[Ether], bool]:
     def match(frame: Ether) -> bool:
-        return IPv6 in frame and frame[IPv6].nh in (41, 43) and TCP in frame and frame[TCP].sport == sport
+        return bool(IPv6 in frame and frame[IPv6].nh in (41, 43) and TCP in frame and frame[TCP].sport == sport)
 
     return match
 
@@ -152,15 +156,16 @@ def test_sigkill_and_immediate_restart(hasher: Node) -> None:
         status = json.loads(hasher.port("status", "--json").stdout)
         assert status["attached"], "the steering program outlives the data plane"
         hasher.wire.send(tcp(sport, "S"))
-        harness.wait_for(
-            lambda before=status["counters"]["unbound"]: json.loads(hasher.port("status", "--json").stdout)["counters"][
-                "unbound"
-            ]
-            > before,
-            "without a data plane its packets go to the kernel",
-        )
+        wait_unbound(hasher, status["counters"]["unbound"])
         hasher.start()
         assert hasher.request({"op": "status"})["generation"] == 3, "the last tables are loaded at start"
+
+
+def wait_unbound(node: Node, before: int) -> None:
+    def grown() -> bool:
+        return bool(json.loads(node.port("status", "--json").stdout)["counters"]["unbound"] > before)
+
+    harness.wait_for(grown, "without a data plane its packets go to the kernel")
 
 
 def test_sigterm_ends_cleanly_and_keeps_the_port(hasher: Node) -> None:
@@ -189,27 +194,24 @@ def test_tables_change_under_traffic_without_loss(hasher: Node) -> None:
     before = hasher.counters()
     thread = threading.Thread(target=swap)
     thread.start()
-    packets = [bytes(Ether(src=hasher.wire.mac, dst=hasher.wire.far_mac) / tcp(port, "A")) for port in range(44000, 44100)]
-    for _ in range(30):
+    packets = [tcp(port, "A") for port in range(44000, 44100)]
+    for _ in range(10):
         for packet in packets:
-            hasher.wire._socket.send(packet)
+            hasher.wire.send(packet)
             sent += 1
         time.sleep(0.01)
     stop.set()
     thread.join()
     harness.wait_for(lambda: hasher.count("steered") - before["steered"] == sent, f"all {sent} packets are steered")
     assert hasher.request({"op": "status"})["generation"] > 10, "tables did change meanwhile"
-    got = harness.wait_for(lambda: count_frames(hasher, sent), "every packet is on the wire")
-    assert got == sent
+    arrived: list[Ether] = []
 
+    def all_arrived() -> bool:
+        arrived.extend(frame for frame in hasher.wire.drain() if frame[IPv6].nh == 41)
+        return len(arrived) >= sent
 
-_seen: dict[int, int] = {}
-
-
-def count_frames(hasher: Node, wanted: int) -> int:
-    key = id(hasher)
-    _seen[key] = _seen.get(key, 0) + sum(1 for frame in hasher.wire.drain() if IPv6 in frame and frame[IPv6].nh == 41)
-    return _seen[key] if _seen[key] >= wanted else 0
+    harness.wait_for(all_arrived, "every packet is on the wire")
+    assert len(arrived) == sent, "none twice"
 
 
 def test_next_hop_is_followed(hasher: Node) -> None:
@@ -217,11 +219,12 @@ def test_next_hop_is_followed(hasher: Node) -> None:
     hasher.load(tables())
     hasher.wire.send(tcp(45000, "S"))
     hasher.wire.expect(steered(45000), "SYN by the resolved next hop")
-    harness.ip(hasher.namespace, "neigh", "replace", harness.ROUTER_ADDRESS, "lladdr", "02:00:00:00:00:77", "dev", "fab0")
+    new = ("lladdr", "02:00:00:00:00:77", "dev", "fab0")
+    harness.ip(hasher.namespace, "neigh", "replace", harness.ROUTER_ADDRESS, *new)
 
     def sent_to_new() -> bool:
         hasher.wire.send(tcp(45001, "S"))
-        return hasher.wire.expect(steered(45001), "SYN").dst == "02:00:00:00:00:77"
+        return bool(hasher.wire.expect(steered(45001), "SYN").dst == "02:00:00:00:00:77")
 
     harness.wait_for(sent_to_new, "frames go to the router's new link address")
     harness.ip(hasher.namespace, "-6", "route", "del", "default")
@@ -270,8 +273,51 @@ def test_info_and_load(hasher: Node) -> None:
     harness.wait_for(lambda: hasher.telemetry("/og/load")["loops"] > first, "loops grow")
 
 
-@pytest.mark.parametrize("threads", [1])
-def test_socket_is_for_root_and_og(hasher: Node, threads: int) -> None:
-    hasher.options["threads"] = threads
+def test_own_stall_makes_nobody_suspect(hasher: Node) -> None:
+    """Stopped for longer than three probes wait: the interval says nothing about the router."""
+    hasher.wire.members["5f00:1:21::"] = Member(ROLE_ROUTER)
+    hasher.start()
+    hasher.load(tables())
+    harness.wait_for(lambda: hasher.heartbeat()["flags"] == 3, "serving")
+    assert hasher.process
+    hasher.process.send_signal(signal.SIGSTOP)
+    time.sleep(0.6)
+    hasher.process.send_signal(signal.SIGCONT)
+    rounds = hasher.telemetry("/og/load")["probe_rounds"]
+
+    def nobody_suspect() -> bool:
+        assert hasher.request({"op": "status"})["suspect"] == []
+        return bool(hasher.telemetry("/og/load")["probe_rounds"] > rounds + 3)
+
+    harness.wait_for(nobody_suspect, "three rounds later")
+    assert hasher.telemetry("/og/load")["probe_rounds_discarded"] > 0
+
+
+def test_unreachable_router_is_suspect_at_once(hasher: Node) -> None:
+    """ICMPv6 from the network router about an encapsulated packet; replies take it back."""
+    hasher.start()
+    hasher.load(tables())
+    hasher.wire.send(tcp(46000, "S"))
+    lost = hasher.wire.expect(steered(46000), "the encapsulated SYN")[IPv6]
+    error = IPv6(src=harness.ROUTER_ADDRESS, dst=lost.src) / ICMPv6DestUnreach(code=0) / bytes(lost)
+    hasher.wire.send(error)
+    harness.wait_for(lambda: hasher.count("fabric_error") == 1, "the error is for the prober")
+    assert hasher.request({"op": "status"})["suspect"] == ["ogr_w1"]
+    hasher.wire.members["5f00:1:21::"] = Member(ROLE_ROUTER)
+    harness.wait_for(lambda: hasher.request({"op": "status"})["suspect"] == [], "it answers: not suspect any more")
+
+
+def test_stops_after_max_packets(hasher: Node) -> None:
+    hasher.options["max_packets"] = 3
+    hasher.start()
+    hasher.load(tables())
+    process = hasher.process
+    assert process
+    for sport in range(47000, 47003):
+        hasher.wire.send(tcp(sport, "S"))
+    assert process.wait(timeout=harness.DEADLINE) == 0
+
+
+def test_socket_is_for_root_and_og(hasher: Node) -> None:
     hasher.start()
     assert (hasher.directory / "run" / "hasher.sock").stat().st_mode & 0o777 == 0o660

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,11 +43,16 @@ def test_mode_changes_and_the_data_plane_goes_on(hasher: Node) -> None:
     """Generic and back: the pinned map, and so the socket in it, stays."""
     hasher.start()
     hasher.load(harness.tables())
-    for turn, mode in enumerate(["generic", "native"]):
+    for mode in ("generic", "native"):
         assert hasher.port("attach", "--locator", LOCATOR, "--vip", VIP, "--mode", mode).stdout.endswith(" changed\n")
         assert status(hasher)["mode"] == mode
-        hasher.wire.send(harness.tcp(46000 + turn, "S"))
-        harness.wait_for(lambda wanted=turn + 1: hasher.count("steered") == wanted, f"steered in {mode} mode")
+        before = hasher.count("steered")
+        hasher.wire.send(harness.tcp(46000, "S"))
+        wait_steered(hasher, before + 1, mode)
+
+
+def wait_steered(node: Node, wanted: int, mode: str) -> None:
+    harness.wait_for(lambda: node.count("steered") == wanted, f"steered in {mode} mode")
 
 
 def test_counters(hasher: Node) -> None:
@@ -82,7 +88,7 @@ def test_foreign_program_is_left_alone(hasher: Node) -> None:
     try:
         harness.ip(hasher.namespace, "link", "set", "fab0", "xdpdrv", "obj", "foreign.o", "sec", "xdp")
     finally:
-        harness.Path("foreign.o").unlink()
+        Path("foreign.o").unlink()
     result = hasher.port("attach", "--locator", LOCATOR, "--vip", VIP, check=False)
     assert result.returncode == 1
     assert 'fab0: the XDP program "foreign"' in result.stderr
@@ -96,11 +102,11 @@ def test_foreign_program_is_left_alone(hasher: Node) -> None:
     [
         (["attach", "--interface", "nope0", "--locator", LOCATOR], 1, "nope0: no such interface"),
         (["attach", "--interface", "lo"], 2, "attach: --locator is missing"),
-        (["attach", "--interface", "lo", "--locator", "5f00:1:11::"], 2, "--locator: not an IPv6 prefix of length 64: "),
+        (["attach", "--interface", "lo", "--locator", "5f00:1:11::"], 2, "--locator: not an IPv6 prefix of length 64"),
         (["attach", "--interface", "lo", "--locator", "5f00:1:11::1/64"], 2, "--locator: not an IPv6 prefix "),
         (["attach", "--interface", "lo", "--locator", LOCATOR, "--vip", "x"], 2, '--vip: not an IPv6 address: "x"'),
         (["attach", "--interface", "lo", "--locator", LOCATOR, "--mode", "fast"], 2, "--mode: neither native nor "),
-        (["attach", "--interface", "lo", "--locator", LOCATOR, "--pin-dir", "/tmp"], 1, "pin directory /tmp is not on a"),
+        (["attach", "--interface", "lo", "--locator", LOCATOR, "--pin-dir", "/tmp"], 1, "pin directory /tmp is not"),
         (["attach", "--locator", LOCATOR], 2, "--interface is missing"),
         (["frobnicate", "--interface", "lo"], 2, "neither attach, detach nor status: "),
     ],

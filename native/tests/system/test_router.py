@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
 
 from native.tests.system import harness
 from native.tests.system.harness import (
@@ -32,6 +32,11 @@ from native.tests.system.harness import (
     tcp_reply,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scapy.layers.l2 import Ether
+
 OWN = "5f00:1:21::"
 HASHER = "5f00:1:11::"
 ARGUMENT = 0x0007_1234_5678  # owner thread 7, flow hash: copied into everything that belongs to the flow
@@ -50,9 +55,9 @@ def steer(node: Node, packet: IPv6) -> None:
     node.wire.send(srv6(sid(HASHER, FN_ERRORS, ARGUMENT), [sid(OWN, FN_STEER, ARGUMENT)], 0, packet))
 
 
-def to_agent(sport: int):
+def to_agent(sport: int) -> Callable[[Ether], bool]:
     def match(frame: Ether) -> bool:
-        return frame[IPv6].nh in (41, 43) and IPv6(Envelope.read(frame).inner)[TCP].sport == sport
+        return bool(frame[IPv6].nh in (41, 43) and IPv6(Envelope.read(frame).inner)[TCP].sport == sport)
 
     return match
 
@@ -74,7 +79,7 @@ def connect(node: Node, sport: int) -> str:
     offer = expect(node, sport, "the offered SYN")
     agent = offer.segments[1].locator
     answer(node, agent, offer.cookies, tcp_reply(sport, "SA", seq=ISN, ack=1001))
-    reply = node.wire.expect(lambda frame: TCP in frame and frame[IPv6].nh == 6, "the SYN-ACK, on its way to the client")
+    reply = node.wire.expect(lambda frame: TCP in frame and frame[IPv6].nh == 6, "the SYN-ACK to the client")
     assert (reply[IPv6].src, reply[IPv6].dst, reply[TCP].dport) == (harness.VIP, harness.CLIENT, sport)
     steer(node, tcp(sport, "A", seq=1001, ack=ISN + 1, hlim=63))
     assert [s.locator for s in expect(node, sport, "the ACK").segments] == [agent]
