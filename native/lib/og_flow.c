@@ -15,7 +15,7 @@ uint64_t og_flow_hash(const struct og_seed *seed, const union og_flow *flow)
  * instruction set has; the loader picks the widest variant that the machine runs. */
 
 #define LANES 8
-typedef uint64_t lanes __attribute__((vector_size(LANES * 8), aligned(8)));
+typedef uint64_t lanes __attribute__((vector_size(LANES * 8)));
 
 #define ROTATE(x, bits) (((x) << (bits)) | ((x) >> (64 - (bits))))
 #define ROUND                                                                                                          \

@@ -21,6 +21,7 @@ struct steered {
     enum og_verdict verdict[OG_HASHER_BURST];
     struct og_flow_batch flows;
     uint64_t hash[OG_HASHER_BURST];
+    uint32_t slot[OG_HASHER_BURST]; /* in the routers' table */
 };
 
 void og_hasher_init(struct og_hasher *hasher, const struct og_health *health, const uint64_t key[2],
@@ -50,8 +51,10 @@ static enum og_verdict judge_sid(struct og_hasher *hasher, const struct og_table
 /* RFC 4291 section 2.4: multicast ff00::/8, link-local fe80::/10, unspecified and loopback. */
 static inline bool source_is_special(const uint8_t source[16])
 {
+    if (source[0] >> 5 == 1) {
+        return false; /* 2000::/3: nearly every client */
+    }
     uint64_t upper = og_load64(source);
-
     if (upper == 0) {
         return og_load64(source + 8) <= 1;
     }
@@ -60,7 +63,7 @@ static inline bool source_is_special(const uint8_t source[16])
 
 static inline bool source_ok(const struct og_tables *tables, const uint8_t source[16])
 {
-    return !source_is_special(source) && !og_tables_in_sr_domain(tables, source) && !og_tables_is_vip(tables, source);
+    return !source_is_special(source) && !og_tables_source_refused(tables, source);
 }
 
 static enum og_verdict answer_echo(struct og_hasher *hasher, const struct og_tables *tables, struct og_buf *buf,
@@ -123,9 +126,9 @@ static inline enum og_verdict judge_client(struct og_hasher *hasher, const struc
 
 /* OG_V_NONE: done. */
 static inline enum og_verdict encapsulate(const struct og_hasher *hasher, const struct og_tables *tables,
-                                          uint8_t dscp_bits, struct og_buf *buf, uint64_t hash)
+                                          uint8_t dscp_bits, struct og_buf *buf, uint64_t hash, uint32_t slot)
 {
-    uint16_t router = og_tables_router(tables, hasher->health, hash);
+    uint16_t router = og_tables_router_in_slot(tables, hasher->health, slot, hash);
     if (router == OG_NO_MEMBER) {
         return OG_V_DROP_NO_TARGET;
     }
@@ -188,8 +191,17 @@ static void burst(struct og_hasher *hasher, const struct og_tables *tables, stru
     }
     og_flow_hash_batch(&spec->flow_seed, &steered.flows, steered.hash, n_steered);
     for (unsigned i = 0; i < n_steered; i++) {
-        enum og_verdict verdict = encapsulate(hasher, tables, spec->traffic_class_dscp, steered.buf[i], steered.hash[i]);
-        steered.buf[i]->verdict = verdict == OG_V_NONE ? steered.verdict[i] : verdict;
+        steered.slot[i] = og_tables_router_slot(tables, steered.hash[i]);
+    }
+    for (unsigned i = 0; i < n_steered; i++) {
+        struct og_buf *buf = steered.buf[i];
+        buf->verdict = steered.verdict[i];
+
+        enum og_verdict verdict =
+            encapsulate(hasher, tables, spec->traffic_class_dscp, buf, steered.hash[i], steered.slot[i]);
+        if (verdict != OG_V_NONE) {
+            buf->verdict = verdict;
+        }
     }
 }
 

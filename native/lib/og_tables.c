@@ -48,6 +48,7 @@ struct og_tables {
     struct locator_cell *locators;
     uint32_t locator_mask;
     struct prefix sr_domain[16];
+    bool vip_outside_sr_domain; /* else one look-up fewer per packet */
     uint16_t router_place[OG_MAX_MEMBERS]; /* id -> place in the spec, or OG_NO_MEMBER */
     uint16_t agent_place[OG_MAX_MEMBERS];
     struct og_template *to_router, *to_agent; /* by place */
@@ -144,6 +145,13 @@ static void build_sr_domain(struct og_tables *tables)
             .value = {og_word(prefix), og_word(prefix + 8)},
             .mask = {prefix_mask(length), prefix_mask(length > 64 ? length - 64 : 0)},
         };
+    }
+    for (size_t i = 0; i < tables->spec.n_services; i++) {
+        const struct og_service *service = &tables->spec.services[i];
+
+        if (service->protocol != 0 && !og_tables_in_sr_domain(tables, service->vip)) {
+            tables->vip_outside_sr_domain = true;
+        }
     }
 }
 
@@ -420,6 +428,12 @@ bool og_tables_in_sr_domain(const struct og_tables *tables, const uint8_t addres
     return false;
 }
 
+bool og_tables_source_refused(const struct og_tables *tables, const uint8_t source[16])
+{
+    return og_tables_in_sr_domain(tables, source) ||
+           (tables->vip_outside_sr_domain && og_tables_is_vip(tables, source));
+}
+
 struct og_locator_role og_tables_locator(const struct og_tables *tables, const uint8_t locator[8])
 {
     static const struct og_locator_role unknown = {false, OG_NO_MEMBER, OG_NO_MEMBER, OG_NO_MEMBER};
@@ -502,11 +516,37 @@ static uint16_t router_anywhere(const struct og_tables *tables, const struct og_
     return router;
 }
 
-uint16_t og_tables_router(const struct og_tables *tables, const struct og_health *health, uint64_t flow_hash)
+uint32_t og_tables_router_slot(const struct og_tables *tables, uint64_t flow_hash)
 {
+    const struct ring *own = tables->router_ring[tables->spec.own_site];
+    const uint32_t slot = og_maglev_slot(og_hash_for(flow_hash, OG_USE_ROUTER), tables->spec.slots);
+
+    if (own->n > 0) {
+        __builtin_prefetch(&own->slots[slot]);
+    }
+    return slot;
+}
+
+uint16_t og_tables_router_in_slot(const struct og_tables *tables, const struct og_health *health, uint32_t slot,
+                                  uint64_t flow_hash)
+{
+    const struct ring *own = tables->router_ring[tables->spec.own_site];
+
+    if (own->n > 0) { /* nearly every packet: its slot names a router that is usable */
+        const uint16_t first = own->slots[slot];
+
+        if (health == NULL || !__atomic_load_n(&health->router_suspect[first], __ATOMIC_RELAXED)) {
+            return first;
+        }
+    }
     const uint16_t router = router_anywhere(tables, health, flow_hash);
 
     return router != OG_NO_MEMBER || health == NULL ? router : router_anywhere(tables, NULL, flow_hash);
+}
+
+uint16_t og_tables_router(const struct og_tables *tables, const struct og_health *health, uint64_t flow_hash)
+{
+    return og_tables_router_in_slot(tables, health, og_tables_router_slot(tables, flow_hash), flow_hash);
 }
 
 static unsigned pick_agents(const struct og_tables *tables, const uint8_t *suspect, const uint64_t *denials,

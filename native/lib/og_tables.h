@@ -95,6 +95,9 @@ bool og_tables_is_vip(const struct og_tables *tables, const uint8_t address[16])
 /* Is this address inside spec.sr_domain? */
 bool og_tables_in_sr_domain(const struct og_tables *tables, const uint8_t address[16]);
 
+/* Is this a source that no client has: inside spec.sr_domain, or a VIP? */
+bool og_tables_source_refused(const struct og_tables *tables, const uint8_t source[16]);
+
 /* What a locator belongs to. `gateway`: packets from it are accepted as SID packets (spec.gateways and all routers). */
 struct og_locator_role {
     bool gateway;
@@ -108,6 +111,11 @@ struct og_locator_role og_tables_locator(const struct og_tables *tables, const u
  * else, when all are suspect, the own site's table as if none were (a prober that suspects everybody is more likely
  * wrong than right). OG_NO_MEMBER only when there is no router with a weight at all. */
 uint16_t og_tables_router(const struct og_tables *tables, const struct og_health *health, uint64_t flow_hash);
+
+/* og_tables_router() in two steps, for bursts: the first asks for the memory that the second reads. */
+uint32_t og_tables_router_slot(const struct og_tables *tables, uint64_t flow_hash);
+uint16_t og_tables_router_in_slot(const struct og_tables *tables, const struct og_health *health, uint32_t slot,
+                                  uint64_t flow_hash);
 
 /* The same for one site, usable routers only: which of them its own hashers would choose. */
 uint16_t og_tables_router_at(const struct og_tables *tables, const struct og_health *health, uint16_t site,
