@@ -81,6 +81,7 @@ import os
 import re
 import shutil
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -145,7 +146,7 @@ def main() -> None:
     if not module.check_mode:
         try:
             apply(plan, root, wanted, module.params["archive"], fact)
-        except (ReleaseError, OSError, tarfile.TarError) as error:
+        except (ReleaseError, OSError) as error:
             fail(module, f"release {wanted}: {error}")
     module.exit_json(**result)
 
@@ -204,9 +205,12 @@ def unpack(archive: Path, releases: Path, wanted: str) -> None:
     releases.mkdir(parents=True, exist_ok=True)
     temporary = releases / f".{wanted}.new"
     shutil.rmtree(temporary, ignore_errors=True)
-    with tarfile.open(archive) as tar:
-        tar.extractall(temporary, filter="data")
-    manifest = json.loads((temporary / "manifest.json").read_text())
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(temporary, filter="data")
+        manifest = json.loads((temporary / "manifest.json").read_text())
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, FileNotFoundError) as error:
+        raise ReleaseError(f"{archive}: not a whole release: {error}") from error
     if manifest["id"] != wanted:
         raise ReleaseError(f"{archive} holds release {manifest['id']}")
     for name, checksum in manifest["files"].items():

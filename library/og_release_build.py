@@ -90,6 +90,7 @@ PYTHON_PROGRAMS = {
     "og-agent": "og.agent",
     "og-control": "og.control",
     "og-health": "og.health",
+    "og-load": "og.load",
     "og-stats": "og.stats",
     "ogctl": "og.cli",
 }

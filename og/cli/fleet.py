@@ -61,7 +61,8 @@ def ask(host: Host, arguments: list[str]) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return unreachable(host.name, f"no answer in {TIMEOUT_S:.0f} s")
     except ValueError:
-        return unreachable(host.name, done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer")
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        return unreachable(host.name, f"ogctl does not answer: {said}")
     return answer if isinstance(answer, dict) else {"list": answer}
 
 

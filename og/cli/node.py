@@ -79,6 +79,8 @@ def status(paths: Paths, interval_s: float) -> Facts:
     if agent is not None:
         facts["agent"] = agent
         facts["role"] = facts["role"] or "agent"
+    if not facts["role"]:
+        facts["problems"].append(f"neither a gateway node nor an application host: nothing in {paths.config}")
     facts["ok"] = not facts["problems"]
     return facts
 

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ogctl on a node made of real sockets and files, and over an inventory with a real ssh command line in its place."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from og.cli import fleet, show
+from og.cli.__main__ import main
+from og.cli.node import Paths, check, status
+from og.jsonsock import Server
+
+
+@pytest.fixture
+def node(tmp_path):
+    class Node:
+        paths = Paths(config=tmp_path / "etc", runtime=tmp_path / "run")
+
+        def __init__(self):
+            self.servers = []
+
+        def serve(self, name, answer):
+            server = Server(str(self.paths.runtime / name), lambda _: answer)
+            server.start()
+            self.servers.append(server)
+
+    made = Node()
+    made.paths.config.mkdir()
+    made.paths.runtime.mkdir()
+    yield made
+    for server in made.servers:
+        server.close()
+
+
+DATA_PLANE = {"ok": True, "generation": 7, "digest": "ab" * 32, "incarnation": "1", "serving": True, "suspect": []}
+CONTROL = {
+    "node": "ogr_w1",
+    "applied": True,
+    "detail": "",
+    "policy": {"name": "", "digest": "", "error": ""},
+    "consul": {"west/web": ""},
+    "members": [{"name": "agent_w1", "kind": "agent", "weight": 100, "reason": ""}],
+}
+
+
+def router(node, data_plane=DATA_PLANE, control=CONTROL):
+    (node.paths.config / "router.json").write_text("{}")
+    if data_plane:
+        node.serve("router.sock", data_plane)
+    if control:
+        node.serve("control.sock", control)
+
+
+def test_a_host_without_anything(node, capsys):
+    assert main(["status"], node.paths) == 1
+    assert "neither a gateway node nor an application host" in capsys.readouterr().out
+    assert main(["counters"], node.paths) == 1
+    assert "no data plane on this host" in capsys.readouterr().err
+
+
+def test_status_names_what_is_wrong(node, capsys):
+    router(
+        node,
+        {**DATA_PLANE, "suspect": ["agent_w2"]},
+        {
+            **CONTROL,
+            "applied": False,
+            "detail": "tables 8 refused: slots",
+            "policy": {"name": "", "digest": "", "error": "policy.yml:2:1: x"},
+            "consul": {"west/web": "no leader", "west/og-router": ""},
+        },
+    )
+    assert main(["status", "--json", "--interval", "0"], node.paths) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["node"], facts["role"], facts["generation"], facts["suspect"]) == (
+        "ogr_w1",
+        "router",
+        7,
+        ["agent_w2"],
+    )
+    problems = "\n".join(facts["problems"])
+    for expected in ("agent_w2 does not answer probes", "tables 8 refused", "policy.yml:2:1", "west/web: no leader"):
+        assert expected in problems
+    assert "west/og-router" not in problems
+
+
+def test_a_dead_data_plane(node):
+    router(node, None)
+    facts = status(node.paths, 0)
+    assert (facts["running"], facts["suspect"], facts["ok"]) == (False, [], False)
+    assert any("router.sock" in problem for problem in facts["problems"])
+
+
+@pytest.mark.parametrize(
+    ("agent", "problem"),
+    [
+        ({"attached": True, "services": {"web": {"listener": True}}}, None),
+        ({"attached": False, "services": {}}, "programs not attached"),
+        ({"attached": True, "services": {"web": {"listener": False}}}, "web: no listener"),
+        ({"attached": True, "time": 1}, "s old"),
+        ("[", "not a status"),
+        (None, "No such file"),
+    ],
+)
+def test_agents(node, agent, problem):
+    (node.paths.config / "agent.json").write_text("{}")
+    if agent is not None:
+        text = agent if isinstance(agent, str) else json.dumps({"time": time.time(), **agent})
+        (node.paths.runtime / "agent.status.json").write_text(text)
+    facts = status(node.paths, 0)
+    assert facts["role"] == "agent"
+    assert [problem in found for found in facts["problems"]] == ([] if problem is None else [True])
+
+
+def test_check(node, capsys):
+    assert "no data plane" in check(node.paths, tables=True)
+    router(node, {**DATA_PLANE, "generation": 0}, {**CONTROL, "applied": False, "detail": "waiting"})
+    assert check(node.paths, tables=False) == ""
+    assert check(node.paths, tables=True) == "control daemon: waiting"
+    assert main(["check", "--process"], node.paths) == 0
+    assert main(["check", "--timeout", "0.3"], node.paths) == 1
+    assert "waiting" in capsys.readouterr().err
+
+
+def test_check_waits(node):
+    router(node, None, None)
+
+    def late():
+        time.sleep(0.5)
+        router(node)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    assert main(["check", "--timeout", "20"], node.paths) == 0
+    thread.join()
+
+
+INVENTORY = """
+all:
+  vars: {ansible_connection: community.docker.docker, ansible_host: "lab-{{ inventory_hostname }}"}
+  children:
+    gateways: {children: {hashers: {hosts: {h1: {}}}, routers: {hosts: {r1: {}}}}}
+    agents:
+      hosts: {a1: {ansible_connection: ssh, ansible_host: 2001:db8::1, ansible_user: root, ansible_port: 2222}}
+    clients: {hosts: {c1: {}}}
+"""
+
+
+def test_inventory(tmp_path, monkeypatch):
+    (tmp_path / "hosts.yml").write_text(INVENTORY)
+    monkeypatch.setattr(fleet, "_containers", lambda: {"h1": "oglab-h1"})
+    hosts = {host.name: host for host in fleet.read_hosts(str(tmp_path / "hosts.yml"))}
+    assert list(hosts) == ["h1", "r1", "a1"]
+    assert hosts["h1"].prefix == ("docker", "exec", "oglab-h1")
+    assert hosts["r1"].prefix == ("docker", "exec", "r1")  # not running: docker itself will say so
+    assert hosts["a1"].prefix[-3:] == ("-p", "2222", "root@2001:db8::1")
+
+
+def test_inventory_that_is_none(tmp_path, capsys):
+    assert main(["--inventory", str(tmp_path / "none"), "status"]) == 1
+    assert "no host in the groups hashers, routers, agents" in capsys.readouterr().err
+
+
+def test_asking_nodes(tmp_path, monkeypatch):
+    program = tmp_path / "ogctl"
+    program.write_text('#!/bin/sh\necho "{\\"rx\\": 3, \\"said\\": \\"$*\\"}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(fleet, "PROGRAM", str(program))
+    hosts = [
+        fleet.Host("good", "routers", ("env",)),
+        fleet.Host("bad", "routers", ("sh", "-c", "echo gone >&2; exit 7", "x")),
+    ]
+    answers = fleet.ask_all(hosts, ["counters"])
+    assert answers["good"] == {"rx": 3, "said": "counters --json"}
+    assert answers["bad"]["problems"] == ["ogctl does not answer: gone"]
+    text = show.counters(answers)
+    assert "rx" in text
+    assert "bad: ogctl does not answer: gone" in text
+
+
+def test_tables_align_and_tell_who_disagrees():
+    facts = {"role": "router", "ok": True, "generation": 3, "rates": {"rx_per_s": 1.5}, "pins": {"count": 10}}
+    text = show.status({"a": {**facts, "digest": "11" * 32}, "long-name": {**facts, "digest": "22" * 32}})
+    lines = text.splitlines()
+    assert lines[0].index("role") == lines[1].index("router") == lines[2].index("router")
+    assert "routers run 2 different tables" in text
+    assert "different" not in show.status({"a": {**facts, "digest": "11"}, "b": {**facts, "digest": "11"}})
+    assert show.table(("n",), []) == "n\n"
