@@ -102,7 +102,29 @@ def tlv_seeds() -> Iterator[bytes]:
         yield bytes([3, 1]) + tlvs
 
 
-SEEDS = {"client": client_seeds, "sid": sid_seeds, "probe": probe_seeds, "tlv": tlv_seeds}
+def router_seeds() -> Iterator[bytes]:
+    """Scripts of fuzz_router.c: three bytes a step."""
+    client, ack, udp, other_site, again, reply, decline, damage, wait, health, tables = range(11)
+    handshake = bytes([client, 1, 0x02, reply, 0, 0x12, ack, 1, 1])
+    yield handshake + bytes([client, 1, 0x18, client, 1, 0x11, client, 1, 0x02, reply, 1, 0x12, ack, 1, 1])
+    yield bytes([client, 2, 0x10, decline, 0, 0, again, 0, 0, wait, 8, 0, client, 2, 0x10, reply, 1, 0x10, ack, 2, 9])
+    yield bytes([udp, 3, 0, reply, 0, 0, udp, 3, 0, wait, 40, 0, udp, 3, 0])
+    yield handshake + bytes([tables, 2, 0, client, 1, 0x10, decline, 0, 0, tables, 1, 0, wait, 255, 0])
+    yield bytes([health, 0, 6, health, 1, 6]) + handshake + bytes([other_site, 1, 0x10, health, 0, 0, client, 4, 2])
+    yield handshake * 3 + bytes([damage, 60, 255, damage, 41, 1, wait, 31, 0])
+    yield b"".join(
+        bytes([client, flow, 0x02, reply, 0, 0x12, ack, flow, 1, client, flow, 0x11 if flow % 3 else 0x10])
+        for flow in range(32)
+    )
+
+
+SEEDS = {
+    "client": client_seeds,
+    "sid": sid_seeds,
+    "probe": probe_seeds,
+    "tlv": tlv_seeds,
+    "router": router_seeds,
+}
 
 
 def truncations(seeds: Iterator[bytes]) -> Iterator[bytes]:

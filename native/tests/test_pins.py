@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,31 @@ WINDOW = 16
 NUMBERS = st.integers(0, 63)
 
 
+class Slot(NamedTuple):
+    """struct og_pin."""
+
+    client_high: int
+    client_low: int
+    port: int
+    service: int
+    target: int
+    generation: int
+    bits: int
+    isn: int
+
+    @property
+    def state(self) -> int:
+        return self.bits >> 20 & 7
+
+    @property
+    def displacement(self) -> int:
+        return self.bits >> 23 & 15
+
+    @property
+    def passed(self) -> int:
+        return self.bits >> 27
+
+
 class Table:
     """struct og_pins with its memory."""
 
@@ -29,9 +55,9 @@ class Table:
         size = og.lib.og_pins_bytes(capacity)
         memory = og.ffi.new("uint8_t[]", size + 64)
         self.memory = memory
-        aligned = memory + (-int(og.ffi.cast("uintptr_t", memory)) % 64)
+        self.aligned = memory + (-int(og.ffi.cast("uintptr_t", memory)) % 64)
         self.pins = og.ffi.new("struct og_pins *")
-        assert og.lib.og_pins_init(self.pins, aligned, capacity)
+        assert og.lib.og_pins_init(self.pins, self.aligned, capacity)
         self.rules = og.ffi.new("struct og_pin_rules *")
         for service in range(4):
             self.rules.idle_s[service], self.rules.closing_s[service] = IDLE_S, CLOSING_S
@@ -52,18 +78,19 @@ class Table:
     def put(self, number: int, hash_: int, target: int, now: int, isn: int = 0) -> Any:
         return self.og.lib.og_pins_put(self.pins, self.rules, self.key(number), hash_, target, isn, now)
 
-    def slots(self) -> list[Any]:
-        return [self.pins.slots[i] for i in range((self.capacity + WINDOW - 1) * 2)]
+    def slots(self) -> list[Slot]:
+        """All slots, read from memory as og_pins.h lays them out."""
+        size = (self.capacity + WINDOW - 1) * 64
+        return [Slot(*fields) for fields in struct.iter_unpack("<QQHHHHII", self.og.ffi.buffer(self.aligned, size))]
 
-    def used(self) -> dict[int, tuple[int, Any]]:
-        """Number of the key -> (slot, pin), of all used slots."""
-        found: dict[int, tuple[int, Any]] = {}
-        for index, pin in enumerate(self.slots()):
-            if pin.state & USED:
-                port, service = pin.port_service & 0xFFFF, pin.port_service >> 16
-                number = (pin.client[1] >> 56) * 16 + port * 4 + service
+    def used(self) -> dict[int, tuple[int, Slot]]:
+        """Number of the key -> (place, slot), of all used slots."""
+        found: dict[int, tuple[int, Slot]] = {}
+        for place, slot in enumerate(self.slots()):
+            if slot.state & USED:
+                number = (slot.client_low >> 56) * 16 + slot.port * 4 + slot.service
                 assert number not in found, "a key stands twice"
-                found[number] = (index, pin)
+                found[number] = (place, slot)
         return found
 
 
@@ -124,7 +151,7 @@ class PinsMachine(RuleBasedStateMachine):
             del self.model[other]
         self.model[number] = Entry(agent, self.generation[agent], self.now, False, isn)
 
-    def check_evicted(self, number: int, gone: set[int], before: dict[int, tuple[int, Any]]) -> None:
+    def check_evicted(self, number: int, gone: set[int], before: dict[int, tuple[int, Slot]]) -> None:
         """One went, of a full window without dead pins: the oldest closing one, else the oldest."""
         assert len(gone) == 1
         (victim,) = gone
