@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.services.nodes import IMAGE, ROOT, VIP, Influx, Node, join, run
+from tests.services.nodes import BARE, IMAGE, ROOT, VIP, Influx, Node, join, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,20 +54,22 @@ def install_release(node: Node) -> None:
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
-    if shutil.which("docker") is None or run("docker", "image", "inspect", IMAGE, check=False).returncode:
-        pytest.skip(f"no image {IMAGE}: `make images` builds it")
+    if shutil.which("docker") is None or run("docker", "image", "inspect", BARE, IMAGE, check=False).returncode:
+        pytest.skip(f"no images {BARE} and {IMAGE}: `make images` builds them")
     monitor = Node("ogsvc-mon-w1", "2001:db8:f001:51::2")
     agent = Node("ogsvc-agent-w1", "2001:db8:f001:31::2")
     site = Site(monitor, agent)
-    for node in (monitor, agent):
-        node.stop()  # what a killed run has left
     try:
         for node in (monitor, agent):
+            node.stop()  # what a killed run has left
+            node.start(BARE)
+        site.play("check", "--check")
+        for node in (monitor, agent):
+            node.stop()
             node.start()
             install_release(node)
         join(monitor, agent)
         agent.sh(f"ip addr add {VIP}/128 dev lo nodad noprefixroute preferred_lft 0")
-        site.play("check", "--check")
         site.play("first")
         site.play("second")
         yield site

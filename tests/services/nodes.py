@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-IMAGE = os.environ.get("OG_NODE_IMAGE", "og-node:latest")
+BARE = os.environ.get("OG_BASE_IMAGE", "og-base:latest")  # Debian as it comes
+IMAGE = os.environ.get("OG_NODE_IMAGE", "og-node:latest")  # with the packages the roles install
 LABEL = "org.occam-gateway.test=services"
 PORT = "fab0"
 VIP = "2001:db8:1::80"
@@ -49,7 +50,7 @@ class Node:
         self.name = name
         self.address = address
 
-    def start(self) -> None:
+    def start(self, image: str = IMAGE) -> None:
         """Start it and wait for systemd."""
         cgroup = "/sys/fs/cgroup/unified" if Path("/sys/fs/cgroup/unified").is_dir() else "/sys/fs/cgroup"
         run("docker", "run", "--detach", "--name", self.name, "--hostname", self.name, "--label", LABEL,
@@ -57,7 +58,7 @@ class Node:
             "--security-opt=apparmor=unconfined", "--cgroupns=host", "--volume", f"{cgroup}:/sys/fs/cgroup:rw",
             "--tmpfs=/run", "--tmpfs=/run/lock", "--env=container=docker", "--log-driver=none",
             "--sysctl=net.ipv6.conf.all.disable_ipv6=0", "--sysctl=net.ipv6.conf.default.disable_ipv6=0",
-            IMAGE, "/sbin/init")  # fmt: skip
+            image, "/sbin/init")  # fmt: skip
         wait_for(f"{self.name}: systemd", self._booted)
 
     def _booted(self) -> bool:
