@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Network byte order, unaligned. Compilers make one instruction of each.
+ * Network byte order, unaligned: compilers make one or two instructions of each.
  */
 #ifndef OG_BYTES_H
 #define OG_BYTES_H
@@ -9,39 +9,48 @@
 #include <stdint.h>
 #include <string.h>
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "swapping makes network byte order");
+
 static inline uint16_t og_load16(const uint8_t *p)
 {
-    return (uint16_t)((uint16_t)p[0] << 8 | p[1]);
+    uint16_t value;
+
+    memcpy(&value, p, sizeof(value));
+    return __builtin_bswap16(value);
 }
 
 static inline uint32_t og_load32(const uint8_t *p)
 {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    uint32_t value;
+
+    memcpy(&value, p, sizeof(value));
+    return __builtin_bswap32(value);
 }
 
 static inline uint64_t og_load64(const uint8_t *p)
 {
-    return (uint64_t)og_load32(p) << 32 | og_load32(p + 4);
+    uint64_t value;
+
+    memcpy(&value, p, sizeof(value));
+    return __builtin_bswap64(value);
 }
 
 static inline void og_store16(uint8_t *p, uint16_t value)
 {
-    p[0] = (uint8_t)(value >> 8);
-    p[1] = (uint8_t)value;
+    value = __builtin_bswap16(value);
+    memcpy(p, &value, sizeof(value));
 }
 
 static inline void og_store32(uint8_t *p, uint32_t value)
 {
-    p[0] = (uint8_t)(value >> 24);
-    p[1] = (uint8_t)(value >> 16);
-    p[2] = (uint8_t)(value >> 8);
-    p[3] = (uint8_t)value;
+    value = __builtin_bswap32(value);
+    memcpy(p, &value, sizeof(value));
 }
 
 static inline void og_store64(uint8_t *p, uint64_t value)
 {
-    og_store32(p, (uint32_t)(value >> 32));
-    og_store32(p + 4, (uint32_t)value);
+    value = __builtin_bswap64(value);
+    memcpy(p, &value, sizeof(value));
 }
 
 /* Eight bytes as they lie in memory: for comparing and masking addresses and locators, never for arithmetic. */

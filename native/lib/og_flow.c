@@ -14,7 +14,7 @@ uint64_t og_flow_hash(const struct og_seed *seed, const union og_flow *flow)
  * The rounds of og_siphash.h on vectors of 64-bit lanes, one flow per lane. The compiler splits the vectors into what the
  * instruction set has; the loader picks the widest variant that the machine runs. */
 
-#define LANES 8
+#define LANES 4
 typedef uint64_t lanes __attribute__((vector_size(LANES * 8)));
 
 #define ROTATE(x, bits) (((x) << (bits)) | ((x) >> (64 - (bits))))

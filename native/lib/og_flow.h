@@ -45,7 +45,7 @@ static inline void og_flow_batch_set(struct og_flow_batch *batch, unsigned i, co
     }
 }
 
-/* og_flow_hash() of the first n of them; n <= OG_FLOW_BATCH. Entries of `batch` and `hashes` up to the next multiple of 8
+/* og_flow_hash() of the first n of them; n <= OG_FLOW_BATCH. Entries of `batch` and `hashes` up to the next multiple of 4
  * are read and written: their values do not matter. */
 void og_flow_hash_batch(const struct og_seed *seed, const struct og_flow_batch *batch, uint64_t hashes[OG_FLOW_BATCH],
                         unsigned n);

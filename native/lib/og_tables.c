@@ -141,9 +141,11 @@ static void build_sr_domain(struct og_tables *tables)
         const uint8_t *prefix = tables->spec.sr_domain[i].prefix;
         const unsigned length = tables->spec.sr_domain[i].length;
 
+        const uint64_t high = prefix_mask(length), low = prefix_mask(length > 64 ? length - 64 : 0);
+
         tables->sr_domain[i] = (struct prefix){
-            .value = {og_word(prefix), og_word(prefix + 8)},
-            .mask = {prefix_mask(length), prefix_mask(length > 64 ? length - 64 : 0)},
+            .value = {og_word(prefix) & high, og_word(prefix + 8) & low},
+            .mask = {high, low},
         };
     }
     for (size_t i = 0; i < tables->spec.n_services; i++) {
@@ -421,7 +423,7 @@ bool og_tables_in_sr_domain(const struct og_tables *tables, const uint8_t addres
     for (size_t i = 0; i < tables->spec.n_sr_domain; i++) {
         const struct prefix *prefix = &tables->sr_domain[i];
 
-        if ((((high ^ prefix->value[0]) & prefix->mask[0]) | ((low ^ prefix->value[1]) & prefix->mask[1])) == 0) {
+        if ((high & prefix->mask[0]) == prefix->value[0] && (low & prefix->mask[1]) == prefix->value[1]) {
             return true;
         }
     }
