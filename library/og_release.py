@@ -42,6 +42,10 @@ options:
     description: How many releases stay, the current one included; the most recently installed ones do.
     type: int
     default: 3
+  bin_dir:
+    description: Where the link to C(ogctl) is made.
+    type: path
+    default: /usr/local/bin
   fact_dir:
     description: Where the local fact C(og.fact) is written, which tells the current release.
     type: path
@@ -95,6 +99,28 @@ printf '{{"release": "%s"}}\\n' "$(basename "$(readlink {root}/current)")"
 
 
 @dataclass(frozen=True)
+class Around:
+    """What is outside the root: the local fact, and the operator's command."""
+
+    fact: Path
+    command: Path
+
+    def is_right(self, root: Path) -> bool:
+        """Tell whether both are as they should be."""
+        fact_is = (
+            self.fact.is_file() and self.fact.read_text() == FACT.format(root=root) and os.access(self.fact, os.X_OK)
+        )
+        return fact_is and self.command.is_symlink() and self.command.readlink() == root / "current/bin/ogctl"
+
+    def make(self, root: Path) -> None:
+        """Make both, each in one step."""
+        for path in (self.fact, self.command):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        replace(self.fact, FACT.format(root=root), 0o755)
+        link(self.command, root / "current/bin/ogctl")
+
+
+@dataclass(frozen=True)
 class Plan:
     """What there is, and what to do about it."""
 
@@ -103,12 +129,12 @@ class Plan:
     unpack: bool
     switch: bool
     remove: tuple[str, ...]
-    fact: bool
+    around: bool
 
     @property
     def changed(self) -> bool:
         """Whether there is anything to do."""
-        return self.unpack or self.switch or self.fact or bool(self.remove)
+        return self.unpack or self.switch or self.around or bool(self.remove)
 
 
 class ReleaseError(Exception):
@@ -123,6 +149,7 @@ def main() -> None:
             "archive": {"type": "path"},
             "root": {"type": "path", "default": "/opt/og"},
             "keep": {"type": "int", "default": 3},
+            "bin_dir": {"type": "path", "default": "/usr/local/bin"},
             "fact_dir": {"type": "path", "default": "/etc/ansible/facts.d"},
         },
         supports_check_mode=True,
@@ -130,8 +157,8 @@ def main() -> None:
     root, wanted = Path(module.params["root"]), module.params["id"]
     if not re.fullmatch("[0-9a-f]{16}", wanted):
         fail(module, f"id: not 16 hex digits: {wanted!r}")
-    fact = Path(module.params["fact_dir"]) / "og.fact"
-    plan = make_plan(root, wanted, fact, max(1, module.params["keep"]))
+    around = Around(Path(module.params["fact_dir"]) / "og.fact", Path(module.params["bin_dir"]) / "ogctl")
+    plan = make_plan(root, wanted, around, max(1, module.params["keep"]))
     after = [name for name in dict.fromkeys((wanted, *plan.installed)) if name not in plan.remove]
     result = {
         "changed": plan.changed,
@@ -145,7 +172,7 @@ def main() -> None:
     }
     if not module.check_mode:
         try:
-            apply(plan, root, wanted, module.params["archive"], fact)
+            apply(plan, root, wanted, module.params["archive"], around)
         except (ReleaseError, OSError) as error:
             fail(module, f"release {wanted}: {error}")
     module.exit_json(**result)
@@ -162,13 +189,13 @@ def describe(current: str, installed: list[str] | tuple[str, ...]) -> str:
     return json.dumps({"current": current, "releases": sorted(installed)}, indent=1) + "\n"
 
 
-def make_plan(root: Path, wanted: str, fact: Path, keep: int) -> Plan:
+def make_plan(root: Path, wanted: str, around: Around, keep: int) -> Plan:
     """Compare what is there with what shall be."""
     releases = root / "releases"
     found = [path for path in releases.glob("*") if (path / "manifest.json").is_file()]
     installed = [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
-    link = root / "current"
-    previous = link.readlink().name if link.is_symlink() else ""
+    current = root / "current"
+    previous = current.readlink().name if current.is_symlink() else ""
     # The wanted one stays, and the one before it: it is the way back, and may still run.
     order = dict.fromkeys((wanted, *([previous] if previous in installed else []), *installed))
     return Plan(
@@ -177,25 +204,21 @@ def make_plan(root: Path, wanted: str, fact: Path, keep: int) -> Plan:
         unpack=wanted not in installed,
         switch=previous != wanted,
         remove=tuple(list(order)[max(keep, 2 if previous else 1) :]),
-        fact=not fact.is_file() or fact.read_text() != FACT.format(root=root) or not os.access(fact, os.X_OK),
+        around=not around.is_right(root),
     )
 
 
-def apply(plan: Plan, root: Path, wanted: str, archive: str | None, fact: Path) -> None:
+def apply(plan: Plan, root: Path, wanted: str, archive: str | None, around: Around) -> None:
     """Carry the plan out, the switch last but for tidying up."""
     releases = root / "releases"
     if plan.unpack:
         if archive is None:
             raise ReleaseError(f"not installed, and no archive given; installed: {', '.join(plan.installed) or 'none'}")
         unpack(Path(archive), releases, wanted)
-    if plan.fact:
-        fact.parent.mkdir(parents=True, exist_ok=True)
-        replace(fact, FACT.format(root=root), 0o755)
+    if plan.around:
+        around.make(root)
     if plan.switch:
-        temporary = root / ".current.new"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(Path("releases") / wanted)
-        temporary.rename(root / "current")
+        link(root / "current", Path("releases") / wanted)
     for name in plan.remove:
         shutil.rmtree(releases / name)
 
@@ -221,6 +244,14 @@ def unpack(archive: Path, releases: Path, wanted: str) -> None:
     temporary.chmod(0o755)
     os.utime(temporary)
     temporary.rename(releases / wanted)
+
+
+def link(path: Path, target: Path) -> None:
+    """Point a symbolic link elsewhere in one step."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.rename(path)
 
 
 def replace(path: Path, text: str, mode: int) -> None:

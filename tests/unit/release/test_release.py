@@ -106,6 +106,7 @@ def node(tmp_path, capsys):
 
         def run(self, identity, check=False, **options):
             arguments = {"id": identity, "root": str(self.root), "fact_dir": str(tmp_path / "facts.d"), **options}
+            arguments.setdefault("bin_dir", str(tmp_path / "bin"))
             with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
                 og_release.main()
             return json.loads(capsys.readouterr().out)
@@ -126,7 +127,11 @@ def test_install_and_again(node, tmp_path):
     assert (node.root / "current/lib/og/a.py").exists()
     fact = subprocess.run([tmp_path / "facts.d/og.fact"], capture_output=True, text=True, check=True)
     assert json.loads(fact.stdout) == {"release": identity}
+    assert (tmp_path / "bin/ogctl").readlink() == node.root / "current/bin/ogctl"
     assert not node.run(identity)["changed"]
+    (tmp_path / "bin/ogctl").unlink()
+    assert node.run(identity)["changed"]
+    assert (tmp_path / "bin/ogctl").exists()
 
 
 def test_the_same_release_is_the_same_bytes(node):
