@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small site of containers: a network router, two hashers and a router, with the roles applied, and ends of links in
-network namespaces where an agent and a client would be. Real FRRouting, real GoBGP, real kernel routes.
+"""A small site of containers: a network router, two hashers and a router, with the roles applied, and bare hosts in the
+places of an agent and a client. Real FRRouting, real GoBGP, real kernel routes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ NODES = {ROUTER: 0x1, "ogh_w1": 0x11, "ogh_w2": 0x12, "ogr_w1": 0x21, "agent_w1"
 HASHERS = ("ogh_w1", "ogh_w2")
 ROUTERS = ("ogr_w1",)
 GATEWAYS = HASHERS + ROUTERS
-CONTAINERS = (ROUTER, *GATEWAYS)
-NAMESPACES = ("agent_w1", "cli_w1")
+MANAGED = (ROUTER, *GATEWAYS)  # with systemd; the others only have a link
 VIP = "2001:db8:1::80"
 WAIT_S = 30.0
 TICKLE = "2001:db8:ffff::1"
@@ -60,6 +59,11 @@ def block(node: str) -> str:
     return "c001" if node.startswith("cli") else "f001"
 
 
+def container(node: str) -> str:
+    """Docker's name of the node."""
+    return PREFIX + node.replace("_", "-")
+
+
 def address(node: str) -> str:
     """The node's address on its link; for the router, see `gateway`."""
     return f"2001:db8:{block(node)}:{NODES[node]:x}::2"
@@ -84,7 +88,7 @@ def inventory() -> dict[str, Any]:
     """As the lab's, for this site."""
     hosts = {
         name: {
-            "ansible_host": PREFIX + name.replace("_", "-"),
+            "ansible_host": container(name),
             "og_node": NODES[name],
             "og_site": "west",
             "og_locator": locator(name),
@@ -175,11 +179,9 @@ class Site:
 
     def up(self) -> None:
         self.down()
-        for name in CONTAINERS:
+        for name in NODES:
             self._start(name)
-        for name in NAMESPACES:
-            run("ip", "netns", "add", PREFIX + name)
-        for name in CONTAINERS:
+        for name in MANAGED:
             wait_for(f"{name} has booted", partial(self._booted, name), timeout=120)
             # What a container engine mounts read-only is the network namespace's own and harms nobody.
             self.execute(name, "mount", "-o", "remount,rw", "/proc/sys")
@@ -195,24 +197,21 @@ class Site:
         left = run("docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}").stdout.split()
         if left:
             run("docker", "rm", "--force", "--volumes", *left)
-        present = run("ip", "-json", "netns", "list").stdout
-        for namespace in json.loads(present or "[]"):
-            if namespace["name"].startswith(PREFIX):
-                run("ip", "netns", "delete", namespace["name"])
 
     def _start(self, name: str) -> None:
         unified = Path("/sys/fs/cgroup/unified")
         cgroup = unified if unified.is_dir() else unified.parent
         options = [
-            "--name", PREFIX + name.replace("_", "-"), "--hostname", name.replace("_", "-"), "--label", LABEL,
+            "--name", container(name), "--hostname", name.replace("_", "-"), "--label", LABEL,
             "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
             "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
             "--cgroupns", "host", "--volume", f"{cgroup}:/sys/fs/cgroup:rw",
             "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--env", "container=docker",
             "--sysctl", "net.ipv6.conf.all.disable_ipv6=0", "--stop-signal", "SIGRTMIN+3",
         ]  # fmt: skip
-        run("docker", "run", "--detach", *options, self.image, "/sbin/init")
-        shown = run("docker", "inspect", "--format", "{{.State.Pid}}", PREFIX + name.replace("_", "-"))
+        command = ["/sbin/init"] if name in MANAGED else ["sleep", "infinity"]
+        run("docker", "run", "--detach", *options, self.image, *command)
+        shown = run("docker", "inspect", "--format", "{{.State.Pid}}", container(name))
         self.pids[name] = int(shown.stdout)
 
     def _booted(self, name: str) -> bool:
@@ -220,10 +219,9 @@ class Site:
         return state in ("running", "degraded")
 
     def _wire(self, name: str) -> None:
-        other = str(self.pids[name]) if name in self.pids else PREFIX + name
         port = f"to-{name}"
         run("ip", "link", "add", port, "mtu", "2000", "netns", str(self.pids[ROUTER]),
-            "type", "veth", "peer", "name", "fab0", "mtu", "2000", "netns", other)  # fmt: skip
+            "type", "veth", "peer", "name", "fab0", "mtu", "2000", "netns", str(self.pids[name]))  # fmt: skip
         self.execute(ROUTER, "ip", "address", "add", f"{gateway(name)}/64", "dev", port, "nodad")
         self.execute(ROUTER, "ip", "link", "set", port, "up")
         self.execute(name, "ip", "address", "add", f"{address(name)}/64", "dev", "fab0", "nodad")
@@ -233,9 +231,8 @@ class Site:
     def _install_health(self, name: str) -> None:
         """What the release will bring: the package and a launcher."""
         self.execute(name, "mkdir", "-p", "/opt/og/current/lib", "/opt/og/current/bin", "/run/og")
-        container = PREFIX + name.replace("_", "-")
-        run("docker", "cp", str(REPOSITORY / "og"), f"{container}:/opt/og/current/lib/og")
-        run("docker", "cp", str(Path(__file__).with_name("heartbeat_writer.py")), f"{container}:/opt/writer.py")
+        run("docker", "cp", str(REPOSITORY / "og"), f"{container(name)}:/opt/og/current/lib/og")
+        run("docker", "cp", str(Path(__file__).with_name("heartbeat_writer.py")), f"{container(name)}:/opt/writer.py")
         launcher = '#!/bin/sh\nPYTHONPATH=/opt/og/current/lib exec python3 -m og.health "$@"\n'
         path = "/opt/og/current/bin/og-health"
         self.execute(name, "sh", "-c", f"printf '%s' '{launcher}' > {path} && chmod 755 {path}")
@@ -244,9 +241,7 @@ class Site:
 
     def execute(self, name: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on a node."""
-        if name in NAMESPACES:
-            return run("ip", "netns", "exec", PREFIX + name, *argv, check=check)
-        return run("docker", "exec", PREFIX + name.replace("_", "-"), *argv, check=check)
+        return run("docker", "exec", container(name), *argv, check=check)
 
     def play(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Apply the roles."""
@@ -286,12 +281,11 @@ class Site:
 
     def start_heartbeat(self, name: str, flags: int = 3) -> None:
         role = "hasher" if name in HASHERS else "router"
-        container = PREFIX + name.replace("_", "-")
         run(
             "docker",
             "exec",
             "--detach",
-            container,
+            container(name),
             "python3",
             "/opt/writer.py",
             f"/run/og/{role}.heartbeat",
@@ -312,7 +306,7 @@ class Site:
     @contextmanager
     def route_monitor(self) -> Iterator[RouteMonitor]:
         """Watch the router's kernel routes."""
-        argv = ["docker", "exec", PREFIX + ROUTER.replace("_", "-"), "ip", "-6", "-o", "-ts", "monitor", "route"]
+        argv = ["docker", "exec", container(ROUTER), "ip", "-6", "-o", "-ts", "monitor", "route"]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
             try:
                 monitor = RouteMonitor(process)

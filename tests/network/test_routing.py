@@ -70,6 +70,12 @@ def test_second_run_changes_nothing(site: Site) -> None:
     assert all("changed=0" in line and "failed=0" in line for line in recap), recap
 
 
+def test_the_running_configuration_is_the_written_one(site: Site) -> None:
+    """What frr-reload takes for a difference it applies at every reload, sessions be reset or not."""
+    shown = site.execute(ROUTER, "/usr/lib/frr/frr-reload.py", "--test", "--stdout", "/etc/frr/frr.conf").stdout
+    assert "Lines To" not in shown, shown
+
+
 def test_sessions_and_bfd_are_up(site: Site) -> None:
     assert established(site) == {address(name) for name in GATEWAYS}
     peers = {peer["peer"]: peer["status"] for peer in site.vtysh("show bfd peers")}
