@@ -30,8 +30,11 @@ static bool is_well(const struct og_moment *at, const struct og_work *work, uint
 {
     const struct og_health *health = at->health;
 
-    return health == NULL || (!__atomic_load_n(&health->agent_suspect[agent], __ATOMIC_RELAXED) &&
-                              !(__atomic_load_n(&health->agent_no_listener[agent], __ATOMIC_RELAXED) >> work->service & 1));
+    if (health == NULL) {
+        return true;
+    }
+    return !__atomic_load_n(&health->agent_suspect[agent], __ATOMIC_RELAXED) &&
+           !(__atomic_load_n(&health->agent_no_listener[agent], __ATOMIC_RELAXED) >> work->service & 1);
 }
 
 /* Whom to ask in stage 1: the picks for new flows, then those that would have been picked if none were suspect or
@@ -59,7 +62,7 @@ static unsigned asked(const struct og_moment *at, const struct og_work *work, ui
     return n;
 }
 
-/* [.., own Steer, agents K, Miss]. A router that hunts for another one (that one's Miss is ahead) leaves the rest to it. */
+/* [.., own Steer, agents K, Miss]. A router that hunts for another one, whose Miss is ahead, leaves the rest to it. */
 static enum og_verdict ask(const struct og_moment *at, struct og_work *work, enum stage stage, const uint16_t *agents,
                            unsigned n, enum og_verdict sent)
 {

@@ -104,8 +104,8 @@ static inline void og_pins_prefetch(const struct og_pins *pins, uint64_t hash)
 struct og_pin *og_pins_find(struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
                             uint64_t hash, uint32_t now_s);
 
-/* Insert or replace. In a full window a void pin goes first, then the oldest closing one, then the oldest. NULL only when
- * the target has no generation (it is not in the tables). */
+/* Insert or replace. In a full window a void pin goes first, then the oldest closing one, then the oldest. NULL only
+ * when the target has no generation (it is not in the tables). */
 struct og_pin *og_pins_put(struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
                            uint64_t hash, uint16_t target, uint32_t isn, uint32_t now_s);
 

@@ -23,21 +23,13 @@ static uint16_t target_of(const struct og_moment *at, const struct og_work *work
     return (uint16_t)(OG_TARGET_SITE + role.site);
 }
 
-static bool is_suspect(const struct og_moment *at, const struct og_work *work, uint16_t target)
-{
-    if (og_target_is_site(target)) {
-        return og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE)) == OG_NO_MEMBER;
-    }
-    return at->health != NULL && __atomic_load_n(&at->health->agent_suspect[target], __ATOMIC_RELAXED);
-}
-
 /* The first server that answers a SYN has it. A second answer to the same SYN (same client ISN) would make the client
  * reset one of them. */
 static bool is_second(const struct og_moment *at, const struct og_work *work, const struct og_halfopen_entry *entry,
                       uint16_t target)
 {
     return entry != NULL && entry->target != target && entry->client_isn == work->packet.ack - 1 &&
-           !is_suspect(at, work, entry->target);
+           !og_work_suspects(at, work, entry->target);
 }
 
 static enum og_verdict note_synack(const struct og_moment *at, struct og_work *work, uint16_t target)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A burst goes through in stages, each a loop over all packets: judge (parse, and all that ends here), hash (several flows
- * at once), fetch (the lines their pins are in), act (look up, rewrite, send). So the loads from memory of up to
+ * A burst goes through in stages, each a loop over all packets: judge (parse, and all that ends here), hash (several
+ * flows at once), fetch (the lines their pins are in), act (look up, rewrite, send). So the loads from memory of up to
  * OG_ROUTER_BURST packets overlap: one by one they cost ten times as much.
  */
 #include "og_router.h"
@@ -53,7 +53,7 @@ static struct og_moment moment(struct og_router *router, const struct og_tables 
     };
 }
 
-/* ---- look-ups shared by the parts ---------------------------------------------------------------------------------- */
+/* ---- look-ups shared by the parts -------------------------------------------------------------------------------- */
 
 struct og_pin *og_work_pin(const struct og_moment *at, const struct og_work *work)
 {
@@ -79,7 +79,15 @@ struct og_halfopen_entry *og_work_halfopen(const struct og_moment *at, const str
     return entry;
 }
 
-/* ---- stage 1: judge ------------------------------------------------------------------------------------------------ */
+bool og_work_suspects(const struct og_moment *at, const struct og_work *work, uint16_t target)
+{
+    if (og_target_is_site(target)) {
+        return og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE)) == OG_NO_MEMBER;
+    }
+    return at->health != NULL && __atomic_load_n(&at->health->agent_suspect[target], __ATOMIC_RELAXED);
+}
+
+/* ---- stage 1: judge ---------------------------------------------------------------------------------------------- */
 
 /* The Steers travelled before ours, oldest first, each with its cookie. At Miss ours is among them, and those behind it
  * are of no interest. DROP_LOOP: at Steer more than two with ours, or ours for the second time. */
@@ -122,7 +130,8 @@ static enum og_verdict judge_steer(const struct og_moment *at, struct og_work *w
     if (!work->source.gateway) {
         return OG_V_DROP_OUTER_SOURCE;
     }
-    if (ahead != NULL && (og_sid_function(ahead) != OG_FN_MISS || work->outer.segments_left > 1)) {
+    if (ahead != NULL && (og_sid_function(ahead) != OG_FN_MISS || work->outer.segments_left > 1 ||
+                          og_tables_locator(at->tables, ahead->locator).router == OG_NO_MEMBER)) {
         return OG_V_DROP_SEGMENTS;
     }
     /* A pinned packet from the other site's router comes without SRH: its source tells. */
@@ -222,7 +231,7 @@ static enum og_verdict judge(const struct og_moment *at, struct og_buf *buf, str
     return OG_V_NONE;
 }
 
-/* ---- stage 2: fetch ------------------------------------------------------------------------------------------------ */
+/* ---- stage 2: fetch ---------------------------------------------------------------------------------------------- */
 
 /* What follows from the flow's hash; OG_V_HANDOFF if it is another thread's. */
 static enum og_verdict fetch(struct og_router *router, struct og_work *work, uint64_t hash)
@@ -246,7 +255,7 @@ static enum og_verdict fetch(struct og_router *router, struct og_work *work, uin
     return OG_V_NONE;
 }
 
-/* ---- stage 3: act -------------------------------------------------------------------------------------------------- */
+/* ---- stage 3: act ------------------------------------------------------------------------------------------------ */
 
 static enum og_verdict act(const struct og_moment *at, struct og_work *work)
 {
@@ -260,7 +269,7 @@ static enum og_verdict act(const struct og_moment *at, struct og_work *work)
     }
 }
 
-/* ---- the burst ----------------------------------------------------------------------------------------------------- */
+/* ---- the burst --------------------------------------------------------------------------------------------------- */
 
 static void prefetch_packet(const struct og_buf *buf)
 {
@@ -319,7 +328,7 @@ void og_router_burst(struct og_router *router, const struct og_tables *tables, s
     }
 }
 
-/* ---- house-keeping ------------------------------------------------------------------------------------------------- */
+/* ---- house-keeping ----------------------------------------------------------------------------------------------- */
 
 /* How many of `all` are due after `elapsed_ns` when each is to be visited once in `round_s` seconds. */
 static uint64_t due(uint64_t all, uint64_t elapsed_ns, uint32_t round_s)

@@ -63,7 +63,8 @@ struct og_router {
     uint64_t verdicts[OG_V_COUNT]; /* packets by verdict, of this thread */
 };
 
-/* False if the configuration cannot work (thread not below threads, memory missing or unaligned, sizes). */
+/* `router`: memory aligned to _Alignof(struct og_router). False if the configuration cannot work (thread not below
+ * threads, memory missing or unaligned, sizes). */
 bool og_router_init(struct og_router *router, const struct og_router_config *config, uint64_t now_ns);
 
 /* Work on n packets. Each ends with a verdict (counted once in `verdicts`): TX = send the buffer as it is now; DROP =

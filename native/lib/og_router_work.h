@@ -53,7 +53,10 @@ static inline bool og_target_is_site(uint16_t target)
 struct og_pin *og_work_pin(const struct og_moment *at, const struct og_work *work);
 struct og_halfopen_entry *og_work_halfopen(const struct og_moment *at, const struct og_work *work);
 
-/* ---- og_steer.c, og_return.c, og_hunt.c: work->function decides; each returns the packet's verdict ---- */
+/* Is this target not to be trusted with anything new: an agent that is suspect, a site without a usable router? */
+bool og_work_suspects(const struct og_moment *at, const struct og_work *work, uint16_t target);
+
+/* ---- og_steer.c, og_return.c, og_hunt.c: work->function decides; each returns the packet's verdict --------------- */
 
 enum og_verdict og_steer(const struct og_moment *at, struct og_work *work);
 enum og_verdict og_return(const struct og_moment *at, struct og_work *work);
@@ -62,7 +65,7 @@ enum og_verdict og_miss(const struct og_moment *at, struct og_work *work);
 /* Begin hunting for an unknown flow: stage 1. */
 enum og_verdict og_hunt(const struct og_moment *at, struct og_work *work);
 
-/* ---- og_send.c ---- */
+/* ---- og_send.c --------------------------------------------------------------------------------------------------- */
 
 /* Take the received envelope off, put the new one on. Verdict `sent`, or why it could not be. */
 enum og_verdict og_send_path(const struct og_moment *at, struct og_work *work, const struct og_path *path,

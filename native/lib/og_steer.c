@@ -6,15 +6,22 @@
 
 #include "og_sid.h"
 
-/* ---- a SYN --------------------------------------------------------------------------------------------------------- */
+/* ---- a SYN ------------------------------------------------------------------------------------------------------- */
 
-/* Whom to ask first: the server that answered a moment ago, else the pinned one. */
-static uint16_t known_target(const struct og_halfopen_entry *entry, const struct og_pin *pin)
+/* Whom to ask first: the server that answered a moment ago, else the pinned one. Not one that is suspect: if it is
+ * dead, the new connection would wait for it in vain. */
+static uint16_t known_target(const struct og_moment *at, const struct og_work *work)
 {
+    const struct og_halfopen_entry *entry = og_work_halfopen(at, work);
+    const struct og_pin *pin = og_work_pin(at, work);
+    uint16_t target = OG_TARGET_NONE;
+
     if (entry != NULL && (!entry->promoted || pin == NULL)) {
-        return entry->target;
+        target = entry->target;
+    } else if (pin != NULL) {
+        target = pin->target;
     }
-    return pin != NULL ? pin->target : OG_TARGET_NONE;
+    return target == OG_TARGET_NONE || og_work_suspects(at, work, target) ? OG_TARGET_NONE : target;
 }
 
 /* Another site that could take a new connection: it has a usable router, and an agent for the service. */
@@ -46,7 +53,7 @@ static enum og_verdict offer_site(const struct og_moment *at, struct og_work *wo
     return og_send_path(at, work, &path, sent);
 }
 
-/* [.., own Steer, target K, c1 N, c2 N+LAST]. An N asks "known?" first, too: the target need not stand twice in front. */
+/* [.., own Steer, target K, c1 N, c2 N+LAST]. An N asks "known?" first, too: the target need not stand twice. */
 static enum og_verdict offer_agents(const struct og_moment *at, struct og_work *work, uint16_t target,
                                     const uint16_t *picks, unsigned n)
 {
@@ -64,7 +71,7 @@ static enum og_verdict offer_agents(const struct og_moment *at, struct og_work *
 
 static enum og_verdict steer_syn(const struct og_moment *at, struct og_work *work)
 {
-    const uint16_t target = known_target(og_work_halfopen(at, work), og_work_pin(at, work));
+    const uint16_t target = known_target(at, work);
     uint16_t picks[2];
     unsigned n;
 
@@ -88,7 +95,7 @@ static enum og_verdict steer_syn(const struct og_moment *at, struct og_work *wor
     return offer_agents(at, work, target, picks, n);
 }
 
-/* ---- not a SYN ----------------------------------------------------------------------------------------------------- */
+/* ---- not a SYN --------------------------------------------------------------------------------------------------- */
 
 /* The half-open entry becomes the pin. It stays for a while, so that a second server's late SYN-ACK is known as one. */
 static void promote(const struct og_moment *at, const struct og_work *work, struct og_halfopen_entry *entry)
@@ -141,7 +148,7 @@ static enum og_verdict steer_segment(const struct og_moment *at, struct og_work 
     return pin != NULL ? steer_pinned(at, work, pin) : og_hunt(at, work);
 }
 
-/* ---- datagrams and errors ------------------------------------------------------------------------------------------ */
+/* ---- datagrams and errors ---------------------------------------------------------------------------------------- */
 
 /* [c1 F]. With a way back when the service wants pins. */
 static enum og_verdict offer_datagram(const struct og_moment *at, struct og_work *work, bool way_back)

@@ -61,7 +61,7 @@ struct og_tables {
 static const struct og_health all_usable; /* health NULL */
 static const struct ring no_ring;
 
-/* ---- building ------------------------------------------------------------------------------------------------------ */
+/* ---- building ---------------------------------------------------------------------------------------------------- */
 
 static void *copy_list(const void *list, size_t n, size_t size)
 {
@@ -387,7 +387,7 @@ const struct og_tables_spec *og_tables_spec(const struct og_tables *tables)
     return &tables->spec;
 }
 
-/* ---- per packet ---------------------------------------------------------------------------------------------------- */
+/* ---- per packet -------------------------------------------------------------------------------------------------- */
 
 static const struct service_cell *find_service(const struct service_cell *cells, uint32_t n, const uint8_t vip[16],
                                                uint32_t match)
@@ -470,9 +470,10 @@ static unsigned pick(const struct ring *ring, uint32_t n_slots, const struct mas
     if (ring->n == 0) {
         return 0;
     }
-    for (uint32_t slot = og_maglev_slot(bits, n_slots), i = 0; i < PICK_TRIES; slot = og_maglev_next(slot, n_slots), i++) {
+    for (uint32_t slot = og_maglev_slot(bits, n_slots), i = 0; i < PICK_TRIES; i++) {
         const uint16_t id = ring->slots[slot];
 
+        slot = og_maglev_next(slot, n_slots);
         if ((n == 0 || picks[0] != id) && is_usable(mask, id)) {
             picks[n++] = id;
         }

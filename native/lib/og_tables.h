@@ -19,7 +19,7 @@
 #define OG_MAX_SITES 16
 #define OG_NO_MEMBER 0xffffu
 
-/* A service's place in the list is its index: the bit in masks, and what pins refer to. protocol 0 = index not in use. */
+/* A service's place in the list is its index: the bit in masks, and what pins refer to. protocol 0 = index unused. */
 struct og_service {
     uint8_t vip[16];
     uint16_t port; /* network byte order */
@@ -66,7 +66,7 @@ struct og_tables_spec {
 
 struct og_pin_rules;
 struct og_template;
-struct og_tables; /* opaque outside lib/: services, members, Maglev tables of routers per site, of agents per service and
+struct og_tables; /* opaque outside lib/: services, members, Maglev tables of routers by site, of agents by service and
                      site */
 
 /* NULL on error, with a message that names what and where in `error` (at most `error_len` bytes). Copies the spec. */
@@ -136,8 +136,8 @@ unsigned og_tables_agents_suspected(const struct og_tables *tables, const struct
 const struct og_member *og_tables_router_by_id(const struct og_tables *tables, uint16_t id);
 const struct og_member *og_tables_agent_by_id(const struct og_tables *tables, uint16_t id);
 
-/* Ready-made envelopes of one segment (H.Encaps.Red, no SRH) from <own locator>.Errors: to a router's Steer, to an agent's
- * Accept with K. Arguments are zero but for K: the flow's go in after og_template_push. NULL for an unknown id. */
+/* Ready-made envelopes of one segment (H.Encaps.Red, no SRH) from <own locator>.Errors: to a router's Steer, to an
+ * agent's Accept with K. Arguments are zero but for K: the flow's go in after og_template_push. NULL for an unknown id. */
 const struct og_template *og_tables_to_router(const struct og_tables *tables, uint16_t router);
 const struct og_template *og_tables_to_agent(const struct og_tables *tables, uint16_t agent);
 

@@ -77,7 +77,7 @@ static bool check_name(const struct report *report, const char *list, size_t i, 
     return true;
 }
 
-/* ---- services ------------------------------------------------------------------------------------------------------ */
+/* ---- services ---------------------------------------------------------------------------------------------------- */
 
 static bool check_timeout(const struct report *report, size_t i, const char *field, uint32_t value, uint32_t max)
 {
@@ -134,7 +134,7 @@ static bool check_service(const struct report *report, const struct og_tables_sp
            check_timeout(report, i, "half_open_s", service->half_open_s, MAX_HALF_OPEN_S);
 }
 
-/* ---- routers and agents -------------------------------------------------------------------------------------------- */
+/* ---- routers and agents ------------------------------------------------------------------------------------------ */
 
 /* Every locator with its place in the description; sorted, so that equals are neighbours. */
 struct owner {
@@ -215,7 +215,8 @@ static bool check_members(const struct report *report, const struct og_tables_sp
             return false;
         }
         if (seen[members[i].id] != 0) {
-            return fail(report, "%s[%zu].id: %u is also %s[%zu]", list, i, members[i].id, list, seen[members[i].id] - 1);
+            return fail(report, "%s[%zu].id: %u is also %s[%zu]", list, i, members[i].id, list,
+                        seen[members[i].id] - 1);
         }
         seen[members[i].id] = i + 1;
     }
@@ -282,7 +283,7 @@ static bool check_own(const struct report *report, const struct og_tables_spec *
     return true;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------ */
+/* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
 static bool has_host_bits(const uint8_t prefix[16], uint8_t length)
 {

@@ -222,7 +222,7 @@ class PinsMachine(RuleBasedStateMachine):
 def test_pins_against_the_model(og: oglib.OgLibrary) -> None:
     PinsMachine.og = og
     state = PinsMachine.TestCase
-    state.settings = settings(max_examples=60, stateful_step_count=120, deadline=None)
+    state.settings = settings(max_examples=40, stateful_step_count=100, deadline=None)
     state("runTest").runTest()
 
 

@@ -143,6 +143,14 @@ def test_reuse_answered_by_another_server_replaces_the_pin(rig: Rig) -> None:
     assert rig.router.pins.count == 1
 
 
+def test_syn_does_not_wait_for_a_suspect_target(rig: Rig) -> None:
+    agent = rig.connect()
+    rig.health.agent_suspect[agent.id] = 1
+    sent = rig.steer(client_tcp("S", seq=77000))
+    assert sent.verdict == "offered"
+    assert locator(agent.locator) not in [where for where, _, _ in sent.path.ahead]
+
+
 def test_a_contest_that_was_never_confirmed_is_forgotten(rig: Rig) -> None:
     old = rig.connect()
     rig.wait(20)
@@ -551,6 +559,10 @@ def bad_outer() -> dict[str, tuple[bytes, str]]:
         "hop limit used up": (envelope(syn, hasher, [own], hlim=1), "drop_hop_limit"),
         "Steer that is not the last": (
             envelope(syn, hasher, [own, sid("5f00:1:31::", ACCEPT)], cookies=[]),
+            "drop_segments",
+        ),
+        "Miss ahead of a node that is no router": (
+            envelope(syn, hasher, [own, sid("5f00:1:99::", MISS)]),
             "drop_segments",
         ),
         "visited Steer without a cookie": (envelope(syn, hasher, [west2, own], active=1), "drop_no_cookie"),
