@@ -15,10 +15,9 @@
 
 _Static_assert(OG_HASHER_BURST == OG_FLOW_BATCH, "one batch of hashes per burst");
 
-/* Packets that passed, by place: their buffers, what they will be counted as, their flows, the flows' hashes. */
+/* Packets that passed: their buffers, flows, and the flows' hashes. */
 struct steered {
     struct og_buf *buf[OG_HASHER_BURST];
-    enum og_verdict verdict[OG_HASHER_BURST];
     struct og_flow_batch flows;
     uint64_t hash[OG_HASHER_BURST];
     uint32_t slot[OG_HASHER_BURST]; /* in the routers' table */
@@ -86,9 +85,30 @@ static bool may_answer(struct og_hasher *hasher, const struct og_buf *buf, const
     return packet->kind != OG_KIND_ICMP_ERROR && og_rate_take(&hasher->answers, buf->data + 8, now_ns);
 }
 
-/* OG_V_NONE: steer it by packet->flow. */
+/* Most packets of a burst are for one service: the last one found is compared before any table is asked. Words 2 and 3 of
+ * the flow are the VIP, the upper part of word 4 is VIP port and protocol. */
+struct last_service {
+    uint64_t vip[2], port_protocol;
+};
+
+static inline bool is_service(const struct og_tables *tables, struct last_service *last, const union og_flow *flow)
+{
+    const uint64_t port_protocol = flow->q[4] >> 16;
+
+    if (((flow->q[2] ^ last->vip[0]) | (flow->q[3] ^ last->vip[1]) | (port_protocol ^ last->port_protocol)) == 0) {
+        return true;
+    }
+    if (og_tables_service(tables, flow->vip, flow->vip_port, flow->protocol) < 0) {
+        return false;
+    }
+    *last = (struct last_service){{flow->q[2], flow->q[3]}, port_protocol};
+    return true;
+}
+
+/* OG_V_STEERED, OG_V_STEERED_ICMP: go on with packet->flow. */
 static inline enum og_verdict judge_client(struct og_hasher *hasher, const struct og_tables *tables,
-                                           struct og_buf *buf, struct og_packet *packet, uint64_t now_ns)
+                                           struct last_service *last, struct og_buf *buf, struct og_packet *packet,
+                                           uint64_t now_ns)
 {
     enum og_verdict verdict = og_parse_client(buf->data, buf->len, packet);
 
@@ -103,8 +123,7 @@ static inline enum og_verdict judge_client(struct og_hasher *hasher, const struc
     if (packet->kind == OG_KIND_ECHO) {
         return answer_echo(hasher, tables, buf, packet, now_ns);
     }
-    const union og_flow *flow = &packet->flow;
-    if (og_tables_service(tables, flow->vip, flow->vip_port, flow->protocol) < 0) {
+    if (!is_service(tables, last, &packet->flow)) {
         return packet->kind == OG_KIND_ICMP_ERROR ? OG_V_DROP_ICMP_EMBEDDED : OG_V_DROP_NO_SERVICE;
     }
     if (ip->hop_limit <= 1) {
@@ -116,21 +135,22 @@ static inline enum og_verdict judge_client(struct og_hasher *hasher, const struc
         return may_answer(hasher, buf, packet, now_ns) && og_icmp_too_big(buf, mtu) ? OG_V_TOO_BIG
                                                                                     : OG_V_DROP_TOO_BIG;
     }
-    if (packet->kind == OG_KIND_ICMP_ERROR && !og_rate_take(&hasher->errors_in, ip->src, now_ns)) {
-        return OG_V_DROP_ICMP_RATE;
+    if (packet->kind == OG_KIND_ICMP_ERROR) {
+        return og_rate_take(&hasher->errors_in, ip->src, now_ns) ? OG_V_STEERED_ICMP : OG_V_DROP_ICMP_RATE;
     }
-    return OG_V_NONE;
+    return OG_V_STEERED;
 }
 
 /* ---- stage 3: encapsulate ----------------------------------------------------------------------------------------- */
 
-/* OG_V_NONE: done. */
-static inline enum og_verdict encapsulate(const struct og_hasher *hasher, const struct og_tables *tables,
-                                          uint8_t dscp_bits, struct og_buf *buf, uint64_t hash, uint32_t slot)
+/* Leaves the verdict alone if all is well. */
+static inline void encapsulate(const struct og_hasher *hasher, const struct og_tables *tables, uint8_t dscp_bits,
+                               struct og_buf *buf, uint64_t hash, uint32_t slot)
 {
     uint16_t router = og_tables_router_in_slot(tables, hasher->health, slot, hash);
     if (router == OG_NO_MEMBER) {
-        return OG_V_DROP_NO_TARGET;
+        buf->verdict = OG_V_DROP_NO_TARGET;
+        return;
     }
     struct og_ipv6 *inner = (struct og_ipv6 *)buf->data;
     const struct og_outer_fields fields = {
@@ -140,14 +160,14 @@ static inline enum og_verdict encapsulate(const struct og_hasher *hasher, const 
     };
     struct og_ipv6 *outer = og_template_push(buf, og_tables_to_router(tables, router), &fields);
     if (outer == NULL) {
-        return OG_V_DROP_NO_ROOM;
+        buf->verdict = OG_V_DROP_NO_ROOM;
+        return;
     }
     inner->hop_limit--; /* RFC 8986 section 5.1, as in RFC 2473 section 3.1 */
 
     uint64_t argument = og_flow_argument(hash);
     og_sid_set_argument((struct og_sid *)outer->src, argument);
     og_sid_set_argument((struct og_sid *)outer->dst, argument);
-    return OG_V_NONE;
 }
 
 /* ---- the burst ---------------------------------------------------------------------------------------------------- */
@@ -165,6 +185,7 @@ static void burst(struct og_hasher *hasher, const struct og_tables *tables, stru
     const struct og_tables_spec *spec = og_tables_spec(tables);
     const uint64_t own_locator = og_word(spec->locator);
     struct steered steered;
+    struct last_service last = {.port_protocol = UINT64_MAX}; /* no port and protocol */
     struct og_packet packet;
     unsigned n_steered = 0;
 
@@ -181,10 +202,9 @@ static void burst(struct og_hasher *hasher, const struct og_tables *tables, stru
             buf->verdict = judge_sid(hasher, tables, buf, now_ns);
             continue;
         }
-        buf->verdict = judge_client(hasher, tables, buf, &packet, now_ns);
-        if (buf->verdict == OG_V_NONE) {
+        buf->verdict = judge_client(hasher, tables, &last, buf, &packet, now_ns);
+        if (buf->verdict == OG_V_STEERED || buf->verdict == OG_V_STEERED_ICMP) {
             steered.buf[n_steered] = buf;
-            steered.verdict[n_steered] = packet.kind == OG_KIND_ICMP_ERROR ? OG_V_STEERED_ICMP : OG_V_STEERED;
             og_flow_batch_set(&steered.flows, n_steered, &packet.flow);
             n_steered++;
         }
@@ -194,14 +214,7 @@ static void burst(struct og_hasher *hasher, const struct og_tables *tables, stru
         steered.slot[i] = og_tables_router_slot(tables, steered.hash[i]);
     }
     for (unsigned i = 0; i < n_steered; i++) {
-        struct og_buf *buf = steered.buf[i];
-        buf->verdict = steered.verdict[i];
-
-        enum og_verdict verdict =
-            encapsulate(hasher, tables, spec->traffic_class_dscp, buf, steered.hash[i], steered.slot[i]);
-        if (verdict != OG_V_NONE) {
-            buf->verdict = verdict;
-        }
+        encapsulate(hasher, tables, spec->traffic_class_dscp, steered.buf[i], steered.hash[i], steered.slot[i]);
     }
 }
 
