@@ -18,25 +18,45 @@ from native.fuzz import seeds
 from native.tests.oglib import BUILD, LIB, WARNINGS, run
 
 HERE = Path(__file__).resolve().parent
-FLAGS = [
-    "-std=gnu17", "-O1", "-g", "-fno-omit-frame-pointer", "-D_GNU_SOURCE",
-    "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all",
-]  # fmt: skip
+FLAGS = ["-std=gnu17", "-O1", "-g", "-fno-omit-frame-pointer", "-D_GNU_SOURCE", "-fno-sanitize-recover=all"]
+INSTRUMENTED = ["-fsanitize=fuzzer-no-link,address,undefined", *FLAGS]
+LINKED = ["-fsanitize=fuzzer,address,undefined", *FLAGS]
 MAX_LEN = 2100  # bytes of an input: a fabric packet and its options
 
 
-def build(name: str) -> Path:
-    """Compile one fuzzer with the whole library; again only when something changed."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    sources = [HERE / f"fuzz_{name}.c", HERE / "fuzz.c", *sorted(LIB.glob("*.c"))]
-    digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for path in [*sources, HERE / "fuzz.h", *sorted(LIB.glob("*.h"))]:
+def digest_of(*paths: Path) -> str:
+    """Name what is built by what it is built from: flags, sources, all headers."""
+    digest = hashlib.sha256(" ".join(INSTRUMENTED + LINKED).encode())
+    for path in [*paths, HERE / "fuzz.h", *sorted(LIB.glob("*.h"))]:
         digest.update(path.name.encode() + path.read_bytes())
-    program = BUILD / f"fuzz_{name}-{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
+
+
+def build_library() -> Path:
+    """Compile native/lib with the sanitizers, once for all fuzzers."""
+    sources = sorted(LIB.glob("*.c"))
+    archive = BUILD / f"libog-fuzz-{digest_of(*sources)}.a"
+    if not archive.exists():
+        with tempfile.TemporaryDirectory(dir=BUILD) as name:
+            objects = [Path(name) / f"{source.stem}.o" for source in sources]
+            for source, target in zip(sources, objects, strict=True):
+                run("clang", *INSTRUMENTED, *WARNINGS, "-c", source, "-o", target)
+            partial = Path(name) / archive.name
+            run("ar", "rcs", partial, *objects)
+            partial.rename(archive)
+    return archive
+
+
+def build(name: str) -> Path:
+    """Build one fuzzer; again only when something changed."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    library = build_library()
+    sources = [HERE / f"fuzz_{name}.c", HERE / "fuzz.c"]
+    program = BUILD / f"fuzz_{name}-{digest_of(*sources, library)}"
     if not program.exists():
         with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
             partial = Path(scratch) / program.name
-            run("clang", *FLAGS, *WARNINGS, f"-I{LIB}", f"-I{HERE}", *sources, "-o", partial)
+            run("clang", *LINKED, *WARNINGS, f"-I{LIB}", f"-I{HERE}", *sources, library, "-o", partial)
             partial.rename(program)
     return program
 
