@@ -48,7 +48,7 @@ static bool is_expired(const struct og_pin_rules *rules, const struct og_pin *pi
 }
 
 /* Erase if it no longer counts. */
-static bool reap(struct og_pins *pins, const struct og_pin_rules *rules, struct og_pin *pin, uint32_t now_s)
+static inline bool reap(struct og_pins *pins, const struct og_pin_rules *rules, struct og_pin *pin, uint32_t now_s)
 {
     if (is_void(rules, pin)) {
         pins->stats.voided++;

@@ -55,18 +55,6 @@ static struct og_moment moment(struct og_router *router, const struct og_tables 
 
 /* ---- look-ups shared by the parts -------------------------------------------------------------------------------- */
 
-struct og_pin *og_work_pin(const struct og_moment *at, const struct og_work *work)
-{
-    struct og_pins *pins = &at->router->pins;
-    struct og_pin *pin = og_pins_find(pins, at->rules, &work->key, work->pin_hash, at->now_s);
-
-    if (pin != NULL && work->local_only && og_target_is_site(pin->target)) {
-        og_pins_erase(pins, pin);
-        return NULL;
-    }
-    return pin;
-}
-
 struct og_halfopen_entry *og_work_halfopen(const struct og_moment *at, const struct og_work *work)
 {
     struct og_halfopen *table = &at->router->halfopen;
@@ -88,6 +76,15 @@ bool og_work_suspects(const struct og_moment *at, const struct og_work *work, ui
 }
 
 /* ---- stage 1: judge ---------------------------------------------------------------------------------------------- */
+
+/* Most packets of a burst come from few nodes and are for one service: what the tables said last is compared before they
+ * are asked again. Words 2 and 3 of a flow are the VIP, the upper part of word 4 its port and protocol. */
+struct recall {
+    uint64_t locator;
+    struct og_locator_role source;
+    uint64_t vip[2], port_protocol;
+    uint16_t service;
+};
 
 /* The Steers travelled before ours, oldest first, each with its cookie. At Miss ours is among them, and those behind it
  * are of no interest. DROP_LOOP: at Steer more than two with ours, or ours for the second time. */
@@ -163,9 +160,15 @@ static enum og_verdict judge_pin(struct og_work *work)
     return OG_V_NONE;
 }
 
-static enum og_verdict judge_outer(const struct og_moment *at, struct og_work *work)
+static enum og_verdict judge_outer(const struct og_moment *at, struct recall *recall, struct og_work *work)
 {
-    work->source = og_tables_locator(at->tables, work->outer.source->locator);
+    const uint64_t locator = og_word(work->outer.source->locator);
+
+    if (locator != recall->locator) {
+        recall->locator = locator;
+        recall->source = og_tables_locator(at->tables, work->outer.source->locator);
+    }
+    work->source = recall->source;
     switch (work->function) {
     case OG_FN_STEER:
         return judge_steer(at, work);
@@ -176,14 +179,32 @@ static enum og_verdict judge_outer(const struct og_moment *at, struct og_work *w
     }
 }
 
+static bool find_service(const struct og_moment *at, struct recall *recall, struct og_work *work)
+{
+    const union og_flow *flow = &work->packet.flow;
+    const uint64_t port_protocol = flow->q[4] >> 16;
+
+    if (((flow->q[2] ^ recall->vip[0]) | (flow->q[3] ^ recall->vip[1]) | (port_protocol ^ recall->port_protocol)) != 0) {
+        const int service = og_tables_service(at->tables, flow->vip, flow->vip_port, flow->protocol);
+
+        if (service < 0) {
+            return false;
+        }
+        recall->vip[0] = flow->q[2];
+        recall->vip[1] = flow->q[3];
+        recall->port_protocol = port_protocol;
+        recall->service = (uint16_t)service;
+    }
+    work->service = recall->service;
+    return true;
+}
+
 /* The packet inside: the client's, or at Pin the server's. */
-static enum og_verdict judge_inner(const struct og_moment *at, struct og_work *work)
+static enum og_verdict judge_inner(const struct og_moment *at, struct recall *recall, struct og_work *work)
 {
     const uint8_t *inner = work->buf->data + work->outer.payload;
     const uint32_t len = work->outer.len - work->outer.payload;
-    const union og_flow *flow = &work->packet.flow;
     enum og_verdict verdict;
-    int service;
 
     if (work->outer.next_header != OG_NH_IPV6) {
         return OG_V_DROP_INNER;
@@ -193,16 +214,12 @@ static enum og_verdict judge_inner(const struct og_moment *at, struct og_work *w
     if (verdict != OG_V_NONE) {
         return verdict;
     }
-    service = og_tables_service(at->tables, flow->vip, flow->vip_port, flow->protocol);
-    if (service < 0) {
-        return OG_V_DROP_INNER;
-    }
-    work->service = (uint16_t)service;
-    return OG_V_NONE;
+    return find_service(at, recall, work) ? OG_V_NONE : OG_V_DROP_INNER;
 }
 
 /* OG_V_NONE: `work` is ready for the next stage. */
-static enum og_verdict judge(const struct og_moment *at, struct og_buf *buf, struct og_work *work)
+static enum og_verdict judge(const struct og_moment *at, struct recall *recall, struct og_buf *buf,
+                             struct og_work *work)
 {
     enum og_verdict verdict = og_parse_outer(buf->data, buf->len, &work->outer);
 
@@ -221,9 +238,9 @@ static enum og_verdict judge(const struct og_moment *at, struct og_buf *buf, str
     work->n_steers = 0;
     work->own_cookie = NULL;
     work->local_only = false;
-    verdict = judge_outer(at, work);
+    verdict = judge_outer(at, recall, work);
     if (verdict == OG_V_NONE) {
-        verdict = judge_inner(at, work);
+        verdict = judge_inner(at, recall, work);
     }
     if (verdict != OG_V_NONE) {
         return verdict;
@@ -280,6 +297,7 @@ static void prefetch_packet(const struct og_buf *buf)
 static void burst(const struct og_moment *at, struct og_buf *const bufs[], size_t n)
 {
     struct og_work works[OG_ROUTER_BURST];
+    struct recall recall = {.source = og_tables_locator(at->tables, (const uint8_t[8]){0})};
     struct og_flow_batch flows;
     uint64_t hashes[OG_FLOW_BATCH];
     unsigned n_works = 0;
@@ -291,7 +309,7 @@ static void burst(const struct og_moment *at, struct og_buf *const bufs[], size_
         if (i + PREFETCH_AHEAD < n) {
             prefetch_packet(bufs[i + PREFETCH_AHEAD]);
         }
-        bufs[i]->verdict = judge(at, bufs[i], &works[n_works]);
+        bufs[i]->verdict = judge(at, &recall, bufs[i], &works[n_works]);
         if (bufs[i]->verdict == OG_V_NONE) {
             og_flow_batch_set(&flows, n_works, &works[n_works].packet.flow);
             n_works++;

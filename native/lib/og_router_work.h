@@ -50,7 +50,19 @@ static inline bool og_target_is_site(uint16_t target)
 }
 
 /* The flow's live pin. One to another site is erased when the packet may only go to this one. */
-struct og_pin *og_work_pin(const struct og_moment *at, const struct og_work *work);
+static inline struct og_pin *og_work_pin(const struct og_moment *at, const struct og_work *work)
+{
+    struct og_pins *pins = &at->router->pins;
+    struct og_pin *pin = og_pins_find(pins, at->rules, &work->key, work->pin_hash, at->now_s);
+
+    if (pin != NULL && work->local_only && og_target_is_site(pin->target)) {
+        og_pins_erase(pins, pin);
+        return NULL;
+    }
+    return pin;
+}
+
+/* The same for its half-open entry. */
 struct og_halfopen_entry *og_work_halfopen(const struct og_moment *at, const struct og_work *work);
 
 /* Is this target not to be trusted with anything new: an agent that is suspect, a site without a usable router? */
