@@ -60,6 +60,10 @@ status: ## the nodes: role, state, address, what runs
 smoke: ## 10,000 requests through the lab, as one JSON line
 	@$(BIN)/python -m tests.lab.smoke
 
+drill: ## break something under load and judge what clients saw: DRILL=router_loss | hasher_loss | backend_crash | consul_loss
+	@[ -f playbooks/drill_$(DRILL).yml ] || { echo "DRILL is one of: $$(ls playbooks | sed -n 's/^drill_\(.*\)\.yml$$/\1/p' | xargs)"; exit 2; }
+	@$(STEP) "Drill $(DRILL)" "build/reports/$(DRILL)/report.json has the reasons" $(PLAY) playbooks/drill_$(DRILL).yml
+
 lint: bootstrap ## ruff, mypy, yamllint, ansible-lint, syntax of every playbook
 	@$(STEP) "ruff" "run '.venv/bin/ruff check --fix .' and read what is left" $(BIN)/ruff check .
 	@$(STEP) "mypy" "see the lines above" $(BIN)/mypy

@@ -63,7 +63,7 @@ def routers_total(lab: Lab, name: str) -> int:
 def all_routers_serve(lab: Lab) -> None:
     def ready() -> bool:
         return all(
-            hasher.json("/opt/og/current/bin/ogctl status --json --local", check=False).get("suspect") == []
+            hasher.json("/opt/og/current/bin/ogctl status --json", check=False).get("suspect") == []
             for hasher in lab.group("ogh_w")
         )
 
