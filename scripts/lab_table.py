@@ -18,7 +18,8 @@ UNITS = (
 # One line each: systemd's state, the address in use, the units that run, the units that failed.
 PROBE = f"""
 systemctl is-system-running
-ip -6 -br addr show scope global to 2000::/3 | awk '$1 !~ /^eth0/ {{print $3; exit}}'
+ip -6 -br addr show scope global to 2000::/3 |
+    awk '$1 == "lo" {{own = $3}} $1 ~ /^fab0/ {{own = $3; exit}} END {{print own}}'
 for unit in {" ".join(UNITS)}; do [ "$(systemctl is-active $unit.service)" = active ] && printf '%s ' $unit; done; echo
 systemctl list-units --state=failed --plain --no-legend --no-pager | awk '{{printf "%s ", $1}}'
 """
