@@ -21,6 +21,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 IN_BUILD := docker run --rm --init --cap-add ALL --cap-drop SYS_RESOURCE \
 	--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
 	--sysctl net.ipv6.conf.all.disable_ipv6=0 --sysctl net.ipv6.conf.default.disable_ipv6=0 \
+	$(if $(wildcard ../shared/vectors),--volume $(abspath ../shared/vectors):/shared/vectors:ro) \
 	--volume $(CURDIR):/src --workdir /src --env PYTHONDONTWRITEBYTECODE=1 --env CI og-build:latest
 
 .PHONY: help bootstrap lab site images status smoke test unit lint native native-test bpf-test container-test lab-test \
