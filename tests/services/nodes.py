@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -96,20 +97,27 @@ def join(a: Node, b: Node) -> None:
 class Influx:
     """Queries to the InfluxDB of a node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, database: str = "og") -> None:
         self.node = node
+        self.database = database
 
     def query(self, text: str) -> list[dict[str, Any]]:
         """Series of one InfluxQL query. An error InfluxDB answers is raised."""
-        answer = self.node.json(
-            f"curl -s -G 'http://[{self.node.address}]:8086/query' --data-urlencode db=og --data-urlencode 'q={text}'"
-        )
+        url = f"http://[{self.node.address}]:8086/query"
+        words = ["curl", "-s", "-G", url, "--data-urlencode", f"db={self.database}", "--data-urlencode", f"q={text}"]
+        answer = self.node.json(shlex.join(words))
         result = answer.get("results", [{}])[0]
         problem = answer.get("error") or result.get("error")
         if problem:
             raise ValueError(f"{text}: {problem}")
         series: list[dict[str, Any]] = result.get("series", [])
         return series
+
+    def write(self, lines: bytes) -> None:
+        """Write line protocol with times in ms."""
+        url = f"http://[{self.node.address}]:8086/write?db={self.database}&precision=ms"
+        argv = ["docker", "exec", "-i", self.node.name, "curl", "-sS", "--fail", "--data-binary", "@-", url]
+        subprocess.run(argv, input=lines, check=True, timeout=60)
 
     def value(self, text: str) -> Any:
         """First value of the first series."""
