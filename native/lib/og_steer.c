@@ -134,7 +134,7 @@ static enum og_verdict steer_segment(const struct og_moment *at, struct og_work 
         return steer_pinned(at, work, pin);
     }
     entry = og_work_halfopen(at, work);
-    if (entry != NULL && (!entry->promoted || pin == NULL)) {
+    if (entry != NULL) {
         if (confirms(work, entry)) {
             promote(at, work, entry);
             return og_send_target(at, work, entry->target, OG_V_PROMOTED);

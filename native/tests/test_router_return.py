@@ -332,6 +332,15 @@ def test_packet_from_another_site_uses_only_local_targets(og: OgLibrary, west: R
     assert east.one(west.steer(SYN).data).verdict == "drop_no_target"
 
 
+def test_packet_that_visited_another_site_stays_whatever_its_source(west: Rig) -> None:
+    cookie = bytes([124, 14, 1]) + bytes(13)
+    visited = envelope(
+        SYN, sid("5f00:1:11::", ERRORS, 5), [sid(EAST, STEER, 5), sid(WEST, STEER, 5)], active=1, cookies=[cookie]
+    )
+    assert west.steer(SYN).verdict == "offered", "without that: to the other site"
+    assert west.one(visited).verdict == "drop_no_target"
+
+
 def test_pin_to_a_site_is_ignored_and_deleted_for_a_packet_from_another_site(og: OgLibrary, west: Rig) -> None:
     test_whole_connection_over_two_sites(og, west)
     ack = client_tcp("A", seq=1001, ack=5001)

@@ -513,7 +513,8 @@ def test_burst_of_any_size_equals_packets_one_by_one(og: OgLibrary) -> None:
             ][kind]
         )
     together, alone = Rig(og), Rig(og)
-    frames = [together.to_steer(packet) for packet in packets]
+    sources = (HASHER, "5f00:1:12::", "5f00:1:99::", "5f00:1:31::", "::")
+    frames = [together.to_steer(packet, sources[i // 3 % 5]) for i, packet in enumerate(packets)]
     assert together.burst(frames) == [alone.one(frame) for frame in frames]
     assert together.burst([]) == []
 

@@ -241,6 +241,25 @@ def test_two_different_agents_in_proportion_to_their_weights(og: OgLibrary) -> N
     assert firsts[1] == pytest.approx(5000, rel=0.07)
 
 
+def test_picks_are_the_slot_and_the_slots_that_pi_leads_to(og: OgLibrary) -> None:
+    """As written in og_maglev.h: all releases of a site must agree, or hunting asks the wrong ones."""
+    members = agents(5)
+    tables, slots = build(og, Spec(agents=members, slots=1009)), 1009
+    names = [og.ffi.new("char[]", member.name.encode()) for member in members]
+    array = og.ffi.new("struct og_maglev_member[]", [(name, 100, m.id) for name, m in zip(names, members, strict=True)])
+    ring = og.ffi.new("uint16_t[]", slots)
+    assert og.lib.og_maglev_build(ring, slots, array, len(members))
+    for flow_hash in hashes(500):
+        slot = (og.lib.og_hash_for(flow_hash, og.lib.OG_USE_AGENT) >> 32) * slots >> 32
+        walk: list[int] = []
+        for _ in range(8):
+            if ring[slot] not in walk:
+                walk.append(ring[slot])
+            slot = (slot * 40503 + 12289) % slots
+        if len(walk) > 1:
+            assert pick_agents(og, tables, flow_hash) == walk[:2]
+
+
 def test_second_picks_of_one_first_spread(og: OgLibrary) -> None:
     tables = build(og, Spec(agents=agents(6)))
     seconds = Counter(second for first, second in (pick_agents(og, tables, h) for h in hashes(12000)) if first == 0)
