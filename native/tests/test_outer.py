@@ -97,6 +97,7 @@ FAIL: dict[str, tuple[Any, str]] = {
     "routing type 3": (with_srh(srh(PATH, 1, routing_type=3), A1), "drop_srh_type"),
     "length beyond the packet": (with_srh(srh(PATH, 1, length=200), A1), "drop_truncated"),
     "length too small for last entry": (with_srh(srh(PATH, 1, length=4), A1), "drop_srh"),
+    "length too small by one unit": (with_srh(srh(PATH, 1, length=5), A1), "drop_srh"),
     "last entry lies": (with_srh(srh(PATH, 1, last_entry=3), A1), "drop_srh"),
     "last entry 255": (with_srh(srh(PATH, 1, last_entry=255), A1), "drop_srh"),
     "segments left too big": (with_srh(srh(PATH, 4), A1), "drop_srh"),
