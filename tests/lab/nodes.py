@@ -135,7 +135,8 @@ def capture(node: Node, interface: str, expression: str, into: Path, snaplen: in
         node.run(f"kill -INT $(cat {remote}.pid)", check=False)
         process.wait(timeout=20)
         into.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["docker", "cp", f"{node.container}:{remote}", str(into)], check=True, capture_output=True)
+        with into.open("wb") as local:
+            subprocess.run(["docker", "exec", node.container, "cat", remote], stdout=local, check=True)
         node.run(f"rm -f {remote} {remote}.pid {remote}.log", check=False)
 
 
