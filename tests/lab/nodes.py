@@ -130,7 +130,7 @@ def capture(node: Node, interface: str, expression: str, into: Path, snaplen: in
         if process.poll() is not None:
             raise LabError(f"{node.name}: tcpdump on {interface}: {node.run(f'cat {remote}.log', check=False)}")
         yield into
-        time.sleep(0.3)
+        time.sleep(1.5)  # tcpdump hands packets on once a second
     finally:
         node.run(f"kill -INT $(cat {remote}.pid)", check=False)
         process.wait(timeout=20)
