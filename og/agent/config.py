@@ -53,7 +53,7 @@ class AgentConfig:
     draining: bool = False
     tx_checksum: str = "auto"
     prepare_host: bool = True
-    status_file: Path = Path("/run/og/agent.json")
+    status_file: Path = Path("/run/og/agent.status.json")
 
     @property
     def mss_limit(self) -> int:

@@ -144,11 +144,16 @@ def _daemon(status_file: Path) -> dict[str, Any]:
         os.kill(written["pid"], 0)
     except (OSError, ValueError, KeyError):
         return {"running": False}
-    return {"running": True, **written, "age_s": round(time.time() - written["time"], 1)}
+    return {
+        "running": True,
+        "pid": written["pid"],
+        "services": written["services"],
+        "age_s": round(time.time() - written["time"], 1),
+    }
 
 
-def status(config: AgentConfig) -> dict[str, Any]:
-    """Return the state as it is in the kernel, whether the daemon runs or not."""
+def attachment(config: AgentConfig) -> dict[str, Any]:
+    """Return what is attached to the data port."""
     programs = _programs(config)
     try:
         index = _index(config)
@@ -158,16 +163,22 @@ def status(config: AgentConfig) -> dict[str, Any]:
     except AgentError as error:
         return {"attached": False, "error": str(error), "interface": config.interface}
     ours = xdp is not None and xdp.program == programs.get("xdp", {}).get("id")
-    state: dict[str, Any] = {
+    return {
         "attached": ours and tc,
         "interface": config.interface,
         "mode": xdp.mode if xdp and ours else None,
         "xdp": ours,
         "tc": tc,
         "programs": programs,
-        "daemon": _daemon(config.status_file),
-        "problems": host.problems(config),
     }
+
+
+def status(config: AgentConfig) -> dict[str, Any]:
+    """Return the state as it is in the kernel, whether the daemon runs or not."""
+    state = attachment(config)
+    if "error" in state:
+        return state
+    state |= {"daemon": _daemon(config.status_file), "problems": host.problems(config)}
     if all((config.pin_dir / name).exists() for name in layout.MAPS):
         maps = {name: bpf.BpfMap.pinned(config.pin_dir / name) for name in layout.MAPS}
         running = layout.Config.unpack(maps["config"].get(layout.index(0)) or bytes(24))
@@ -222,9 +233,9 @@ def _reload(path: Path, running: AgentConfig, maps: Mapping[str, bpf.BpfMap]) ->
     return fresh
 
 
-def _write_status(path: Path, figures: Mapping[str, Any]) -> None:
+def _write_status(path: Path, state: Mapping[str, Any]) -> None:
     """Replace the status file in one step."""
-    text = json.dumps({"pid": os.getpid(), "time": time.time(), "services": figures})
+    text = json.dumps({"pid": os.getpid(), "time": time.time(), **state})
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh.write_text(text)
@@ -236,10 +247,12 @@ def run(path: Path, config: AgentConfig) -> None:
     with _signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as arrived:
         maps = attach(config)
         reporter = Reporter(maps)
+        counters_file = config.bpf_dir / "og_counters.h"
         notify("READY=1\nSTATUS=attached")
         while True:
             try:
-                _write_status(config.status_file, reporter.turn(config))
+                figures = {"services": reporter.turn(config), "counters": read_counters(maps, counters_file)}
+                _write_status(config.status_file, {**attachment(config), **figures})
             except OSError as error:
                 log.warning("report: %s", error)
             if select.select([arrived], [], [], config.report_s)[0]:

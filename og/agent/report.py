@@ -58,6 +58,12 @@ def connections(services: tuple[Service, ...]) -> dict[str, int]:
     return counts
 
 
+def _queue(service: Service) -> dict[str, Any]:
+    """Whether a service has a listener, and how many connections wait to be accepted."""
+    listener = sockets.listener_for(service.vip, sockets.listeners(service.protocol, service.port))
+    return {"listener": listener is not None, "backlog": listener.backlog if listener else 0}
+
+
 class Reporter:
     """Keeps the load map up to date."""
 
@@ -81,12 +87,14 @@ class Reporter:
         load = Load(sum(self._connections.values()), round(sum(accepts.values())), round(sum(sent.values())))
         self._maps["load"].set(layout.index(0), load.pack())
         return {
-            name: {
-                "connections": self._connections.get(name, 0),
-                "accepts_per_s": round(accepts[name], 1),
-                "bytes_per_s": round(sent[name]),
+            service.name: {
+                "connections": self._connections.get(service.name, 0),
+                "accepts_per_s": round(accepts[service.name], 1),
+                "bytes_per_s": round(sent[service.name]),
+                **_queue(service),
             }
-            for name in sample.stats
+            for service in config.services
+            if service.name in sample.stats
         }
 
 
