@@ -49,6 +49,7 @@ def member_points(members: Mapping[str, Any]) -> Iterable[Point]:
             {key: len(value) if isinstance(value, (list, dict)) else value for key, value in member.items()}
         )
         kind = str(fields.pop("kind", ""))
+        fields.pop("name", None)  # the tag says it
         if "incarnation" in fields:
             fields["incarnation"] = str(fields["incarnation"])
         yield Point("og_member", {"member": name, "kind": kind}, fields)

@@ -291,7 +291,16 @@ ANSWERS: dict[str, Any] = {
     },
     "/og/counters": {"pinned": 5, "drop_srh": 2, "drop_tx": 3, "rx": 10},
     "/og/load": {"loops": 100, "busy_loops": 50, "packets": 10, "busy_ns": 900},
-    "/og/members": {"agent_w1": {"kind": "agent", "suspect": 0, "rtt_us": 80, "listeners": [0, 1], "incarnation": 5}},
+    "/og/members": {
+        "agent_w1": {
+            "name": "agent_w1",
+            "kind": "agent",
+            "suspect": 0,
+            "rtt_us": 80,
+            "listeners": [0, 1],
+            "incarnation": 5,
+        }
+    },
     "/og/pins": {"count": 1, "capacity": 100},
 }
 
