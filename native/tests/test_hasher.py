@@ -204,6 +204,12 @@ def test_any_burst_size(hasher: Hasher, n: int) -> None:
             assert buf.verdict == "drop_tcp_flags"
 
 
+def test_services_of_one_vip_are_told_apart_within_a_burst(hasher: Hasher) -> None:
+    packets = [client_tcp(), client_tcp(dport=81), client_udp(dst=VIP, dport=80), client_udp(), client_tcp()]
+    verdicts = [buf.verdict for buf in hasher.burst(packets)]
+    assert verdicts == ["steered", "drop_no_service", "drop_no_service", "steered", "steered"]
+
+
 # ---- what is answered ------------------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,11 @@ def test_icmp_errors_have_the_flow_of_the_embedded_packet(og: OgLibrary, name: s
         assert result.seq == 7000
 
 
+def test_an_mtu_of_1280_is_the_smallest(og: OgLibrary) -> None:
+    verdict, result = parse(og, icmp_error(ICMPv6PacketTooBig(mtu=1280), server_tcp("A")))
+    assert (verdict, result.icmp_mtu) == ("none", 1280)
+
+
 def lie(packet: Any, offset: int, value: int) -> bytes:
     data = bytearray(bytes(packet))
     data[offset] = value

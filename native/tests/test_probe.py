@@ -73,6 +73,15 @@ def test_the_answer(og: OgLibrary) -> None:
     assert {name: getattr(info.sender, name) for name in SELF} == SELF
 
 
+def test_a_checksum_of_zero_is_sent_as_ffff_and_zero_is_none(og: OgLibrary) -> None:
+    """RFC 8200 section 8.1. Adding a message's checksum to a word of it makes the new checksum zero."""
+    checksum = int.from_bytes(request(og, sent_ns=0)[46:48], "big")
+    asked = request(og, sent_ns=checksum)
+    assert asked[46:48] == b"\xff\xff"
+    assert parse(og, asked)[0] == "none"
+    assert parse(og, asked[:46] + b"\0\0" + asked[48:])[0] == "drop_probe"
+
+
 FAIL: dict[str, Any] = {
     "type 3": packet(message(3)),
     "version 2": packet(message(version=2)),
