@@ -81,9 +81,21 @@ class Telemetry:
         return value
 
     def _exchange(self, command: str) -> dict[str, Any]:
-        connection = self._socket or self._connect()
-        connection.send(command.encode("ascii"))
+        connection = self._send(command.encode("ascii"))
         return self._receive(connection, self._max_output, command)
+
+    def _send(self, data: bytes) -> socket.socket:
+        """Send over the kept connection; where the process has closed it (a restart), over a new one."""
+        if self._socket is not None:
+            try:
+                self._socket.send(data)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close()
+            else:
+                return self._socket
+        connection = self._connect()
+        connection.send(data)
+        return connection
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

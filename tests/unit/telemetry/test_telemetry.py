@@ -69,7 +69,29 @@ def test_unknown_command_is_named_and_the_connection_goes_on(tmp_path: Path) -> 
     assert telemetry.query("/og/counters")["pinned"] == 3
 
 
-def test_connects_again_when_the_process_was_restarted(tmp_path: Path) -> None:
+def test_a_restart_between_two_queries_goes_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry"
+    closed = threading.Event()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(path))
+    listener.listen()
+
+    def run() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            connection.send(GREETING)
+            connection.send(as_dpdk(connection.recv(1024)))
+            connection.close()
+            closed.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    with listener, Telemetry(str(path)) as telemetry:
+        telemetry.query("/og/counters")
+        assert closed.wait(5)
+        assert telemetry.query("/og/counters") == {"pinned": 3, "rx": 4}
+
+
+def test_connects_again_when_the_process_dies_in_a_query(tmp_path: Path) -> None:
     path = tmp_path / "telemetry"
     answers = iter([as_dpdk(b"/og/counters"), None, as_dpdk(b"/og/counters")])
     serve(path, lambda _: next(answers))
