@@ -13,6 +13,8 @@
  *   Pin, Miss       owner thread (16) | flow hash (32)
  *   Accept          flags (16) | owner thread (16) | zero (16)
  *   Probe           nonce (48)
+ *
+ * The owner field holds 16 bits of the flow hash; a router with n threads takes it modulo n, so nobody else need know n.
  */
 #ifndef OG_WIRE_H
 #define OG_WIRE_H
