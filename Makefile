@@ -101,6 +101,8 @@ test: ## everything that can be tested, the lab included
 
 bench: native ## ns per packet: data plane, agent programs, tables; JSON and a picture in build/bench
 	@$(STEP) "Measure the data plane" "see the lines above" $(IN_BUILD) python3 native/bench/run.py --output build/bench
+	@$(STEP) "Measure the agent's programs" "see the lines above" $(IN_BUILD) sh -c \
+		'python3 bpf/bench/run.py >build/bench/agent.json && cat build/bench/agent.json'
 
 fuzz: images ## every parser under libFuzzer and sanitizers, FUZZ_SECONDS each
 	@$(STEP) "Fuzz for $(FUZZ_SECONDS) s each" "the reproducer's path is above" \

@@ -11,25 +11,20 @@
 
 OG_LICENSE;
 
-/* What to do with a packet, and its name. */
-enum og_action {
-    OG_ACTION_PASS = XDP_PASS,
-    OG_ACTION_TX = XDP_TX,
-    OG_ACTION_DROP = XDP_DROP,
-    OG_ACTION_EVENT = XDP_DROP,
-};
+/* The counters of a class as a mask: a switch would become a table in memory of its own, which not every loader knows. */
+enum og_class { OG_CLASS_PASS, OG_CLASS_TX, OG_CLASS_DROP, OG_CLASS_EVENT };
+
+#define OG_X(symbol, name, class, text) | (__u64)(OG_CLASS_##class == OG_CLASS_PASS) << OG_C_##symbol
+static const __u64 og_passing = 0 OG_AGENT_COUNTERS(OG_X);
+#undef OG_X
+#define OG_X(symbol, name, class, text) | (__u64)(OG_CLASS_##class == OG_CLASS_TX) << OG_C_##symbol
+static const __u64 og_sending = 0 OG_AGENT_COUNTERS(OG_X);
+#undef OG_X
+_Static_assert(OG_C_COUNT <= 64, "one bit for each counter");
 
 static __always_inline int og_action_of(enum og_counter counter)
 {
-    switch (counter) {
-#define OG_X(symbol, name, class, text)                                                                                \
-    case OG_C_##symbol:                                                                                                \
-        return OG_ACTION_##class;
-        OG_AGENT_COUNTERS(OG_X)
-#undef OG_X
-    default:
-        return XDP_DROP;
-    }
+    return og_passing >> counter & 1 ? XDP_PASS : og_sending >> counter & 1 ? XDP_TX : XDP_DROP;
 }
 
 static __always_inline int og_end(enum og_counter counter)
@@ -38,10 +33,16 @@ static __always_inline int og_end(enum og_counter counter)
     return og_action_of(counter);
 }
 
+/* The prefixes of gateway nodes are their locators; one exact look-up costs a third of a longest-prefix match, which is left
+ * for aggregates. */
 static __always_inline int og_is_gateway(const struct og_ipv6 *ip)
 {
-    struct og_gateway_key key = {.prefix_len = 128};
+    struct og_gateway_key key;
 
+    if (og_map_find(locators_map, ip->src)) {
+        return 1;
+    }
+    key.prefix_len = 128;
     *(og_word32 *)key.address = og_raw32(ip->src);
     *(og_word32 *)(key.address + 4) = og_raw32(ip->src + 4);
     *(og_word32 *)(key.address + 8) = og_raw32(ip->src + 8);
@@ -82,7 +83,6 @@ static __always_inline int og_deliver(struct xdp_md *ctx, const struct og_outer 
 {
     struct ethhdr *ethernet = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
-    __u64 link[2] = {};
 
     if ((void *)(ethernet + 1) > end) {
         return og_end(OG_C_DROP_TRUNCATED);
@@ -90,7 +90,9 @@ static __always_inline int og_deliver(struct xdp_md *ctx, const struct og_outer 
     if (!og_combine_ecn(outer->ip, inner->ip)) {
         return og_end(OG_C_DROP_ECN);
     }
-    __builtin_memcpy(link, ethernet, sizeof(*ethernet));
+
+    __u64 addresses = og_raw64(ethernet); /* the link header, by words: 8 + 4 + 2 bytes */
+    __u32 rest = og_raw32((void *)ethernet + 8);
     if (bpf_xdp_adjust_head(ctx, sizeof(struct og_ipv6) + outer->srh_len)) {
         return og_end(OG_C_DROP_NO_CONFIG);
     }
@@ -99,7 +101,9 @@ static __always_inline int og_deliver(struct xdp_md *ctx, const struct og_outer 
     if ((void *)(ethernet + 1) > end) {
         return og_end(OG_C_DROP_TRUNCATED);
     }
-    __builtin_memcpy(ethernet, link, sizeof(*ethernet));
+    *(og_word64 *)ethernet = addresses;
+    *(og_word32 *)((void *)ethernet + 8) = rest;
+    ethernet->h_proto = __builtin_bswap16(ETH_P_IPV6);
     return og_end(counter);
 }
 

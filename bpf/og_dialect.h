@@ -18,7 +18,9 @@
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
+#ifndef OG_PROGRAM
 #define OG_PROGRAM(section) SEC(section)
+#endif
 #define OG_LICENSE char og_license[] SEC("license") = "GPL"
 #define og_map_find(map, key) bpf_map_lookup_elem(&map, key)
 #define og_map_set(map, key, value) bpf_map_update_elem(&map, key, value, BPF_ANY)
@@ -31,7 +33,9 @@
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/pkt_cls.h>
 
+#ifndef OG_PROGRAM /* the benchmark puts the programs inside others */
 #define OG_PROGRAM(section)
+#endif
 #define OG_LICENSE struct og_no_license /* bcc sets "GPL" by itself */
 #define OG_FD(map) bpf_pseudo_fd(1, OG_FD_##map)
 #define og_map_find(map, key) bpf_map_lookup_elem_(OG_FD(map), (void *)(key))

@@ -106,6 +106,7 @@ struct og_service_stats {
 #define OG_AGENT_MAPS(M)                                                                                               \
     M(config_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_config, 1, 0)                                                \
     M(counters_map, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, OG_COUNTERS_MAX, 0)                                        \
+    M(locators_map, BPF_MAP_TYPE_HASH, __u64, __u32, OG_MAX_GATEWAYS, BPF_F_NO_PREALLOC)                               \
     M(gateways_map, BPF_MAP_TYPE_LPM_TRIE, struct og_gateway_key, __u32, OG_MAX_GATEWAYS, BPF_F_NO_PREALLOC)            \
     M(services_map, BPF_MAP_TYPE_HASH, struct og_service_key, struct og_service_value, OG_MAX_SERVICES, 0)              \
     M(ports_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_service_key, OG_MAX_SERVICES, 0)                           \

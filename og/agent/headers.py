@@ -37,7 +37,8 @@ def _newest_packaged(sources: Path) -> tuple[Path, Path] | None:
         match = _VERSION.match(path.name)
         return tuple(int(part) for part in match[1].split(".")) if match else ()
 
-    trees = [path for path in sources.glob("linux-headers-*") if (path / "include/config").is_dir()]
+    found = [path for path in sources.glob("linux-headers-*") if not path.name.endswith("-common")]
+    trees = [path for path in found if (path / "include/config").is_dir()]
     for tree in sorted(trees, key=version, reverse=True):
         common = sources / re.sub(r"-[a-z0-9]+$", "-common", tree.name)
         return tree, common if common.is_dir() else tree

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SERVICES = 64
+LOCATOR_BITS = 64
 LOAD_AWARE, DRAINING = 0x1, 0x2
 
 MAPS = {
     "config": MapSpec("config_map", bpf.ARRAY, 4, 24, 1),
     "counters": MapSpec("counters_map", bpf.PERCPU_ARRAY, 4, 8, 128),
+    "locators": MapSpec("locators_map", bpf.HASH, 8, 4, 4096, bpf.NO_PREALLOC),
     "gateways": MapSpec("gateways_map", bpf.LPM_TRIE, 20, 4, 4096, bpf.NO_PREALLOC),
     "services": MapSpec("services_map", bpf.HASH, 24, 8, MAX_SERVICES),
     "ports": MapSpec("ports_map", bpf.ARRAY, 4, 24, MAX_SERVICES),

@@ -90,7 +90,10 @@ def _replace(target: BpfMap, wanted: Mapping[bytes, bytes]) -> None:
 def fill_maps(maps: Mapping[str, BpfMap], config: AgentConfig, *, load_aware: bool) -> None:
     """Write the configuration to the maps. Packets may flow meanwhile: each entry is replaced in one step."""
     keys = [layout.service_key(s.vip, s.protocol, s.port) for s in config.services]
-    _replace(maps["gateways"], {layout.gateway_key(prefix): layout.index(1) for prefix in config.gateways})
+    locators = {prefix for prefix in config.gateways if prefix.prefixlen == layout.LOCATOR_BITS}
+    aggregates = set(config.gateways) - locators
+    _replace(maps["locators"], {prefix.network_address.packed[:8]: layout.index(1) for prefix in locators})
+    _replace(maps["gateways"], {layout.gateway_key(prefix): layout.index(1) for prefix in aggregates})
     values = [layout.service_value(s.index, s.accept_limit) for s in config.services]
     _replace(maps["services"], dict(zip(keys, values, strict=True)))
     for i in range(layout.MAX_SERVICES):
@@ -112,17 +115,22 @@ def fill_maps(maps: Mapping[str, BpfMap], config: AgentConfig, *, load_aware: bo
 
 def compile_program(name: str, bpf_dir: Path, maps: Mapping[str, BpfMap], offsets: Mapping[str, int]) -> int:
     """Compile `og_agent_<name>.c` with bcc and load it. Returns its descriptor. Raises LoadError."""
+    return compile_file(bpf_dir / f"og_agent_{name}.c", bpf_dir, maps, offsets, for_tc=name == "tc")
+
+
+def compile_file(
+    source: Path, bpf_dir: Path, maps: Mapping[str, BpfMap], offsets: Mapping[str, int], *, for_tc: bool
+) -> int:
+    """Compile the program `source`, whose function has the file's name. Returns its descriptor. Raises LoadError."""
     from bcc import BPF  # noqa: PLC0415 - half a second, and only loading needs it
 
-    source = bpf_dir / f"og_agent_{name}.c"
-    function = f"og_agent_{name}".encode()
     flags = [f"-I{bpf_dir}", f"-I{bpf_dir.parent / 'native/lib'}", "-Wno-unused-function"]
     flags += [f"-DOG_FD_{layout.MAPS[key].name}={bpf_map.fd}" for key, bpf_map in maps.items()]
     flags += [f"-D{macro}={offset}" for macro, offset in offsets.items()]
     try:
         module = BPF(text=source.read_bytes(), cflags=flags)
-        kind = BPF.SCHED_CLS if name == "tc" else BPF.XDP
-        return os.dup(module.load_func(function, kind).fd)
+        kind = BPF.SCHED_CLS if for_tc else BPF.XDP
+        return os.dup(module.load_func(source.stem.encode(), kind).fd)
     except OSError as error:
         raise LoadError(f"{source}: {error.strerror}") from error
     except Exception as error:  # bcc raises nothing more specific; its compiler wrote to stderr

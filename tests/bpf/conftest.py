@@ -10,16 +10,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from og.agent import bpf, btf, headers, layout, loader, report
 from og.agent import config as configuration
 
-from .sockets import Sockets
+from .sockets import Sockets, usable, wait_for
 from .wire import AGENT, BPF_DIR, CLIENT, HASHER, OTHER_VIP, PORT, ROUTER, UDP_PORT, VIP, XDP_PASS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BPFFS = Path("/sys/fs/bpf")
 
@@ -58,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def space() -> None:
     """Namespaces of our own: addresses, sockets, settings and pins of the tests stay in them."""
-    os.unshare(os.CLONE_NEWNET | os.CLONE_NEWNS)
+    os.unshare(os.CLONE_NEWNET | os.CLONE_NEWNS)  # type: ignore[attr-defined] # Python 3.12
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
     subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], check=True)
@@ -69,12 +72,16 @@ def space() -> None:
         f"addr add {CLIENT}/128 dev lo nodad",
     ):
         subprocess.run(["ip", *command.split()], check=True)
+    for address in (VIP, OTHER_VIP, CLIENT):
+        wait_for(lambda address=address: usable(address))
 
 
 class Agent:
     """Both programs and their maps. Every packet run through a program must be counted once under one name."""
 
-    def __init__(self, config: configuration.AgentConfig, maps: dict[str, bpf.BpfMap], programs: dict[str, int]) -> None:
+    def __init__(
+        self, config: configuration.AgentConfig, maps: dict[str, bpf.BpfMap], programs: dict[str, int]
+    ) -> None:
         self.config = config
         self.maps = maps
         self.programs = programs
@@ -122,7 +129,7 @@ class Agent:
 
 
 @pytest.fixture(scope="session")
-def loaded(space: None) -> Agent:
+def loaded(space: None) -> Agent:  # noqa: ARG001 - what it makes belongs into the namespaces
     config = configuration.check(config_document())
     headers.find()
     maps = {name: bpf.BpfMap.create(spec) for name, spec in layout.MAPS.items()}
@@ -133,15 +140,15 @@ def loaded(space: None) -> Agent:
 
 
 @pytest.fixture
-def agent(loaded: Agent) -> Iterator[Agent]:
+def agent(loaded: Agent) -> Agent:
     """The programs with their usual configuration and empty notes."""
     loaded.configure()
     loaded.forget()
-    yield loaded
+    return loaded
 
 
 @pytest.fixture
-def sockets(space: None) -> Iterator[Sockets]:
+def sockets(space: None) -> Iterator[Sockets]:  # noqa: ARG001 - as above
     """Real sockets at the VIP; gone after the test."""
     with Sockets() as made:
         yield made

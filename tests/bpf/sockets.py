@@ -8,9 +8,12 @@ import struct
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from .wire import CLIENT, PORT, UDP_PORT, VIP
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
@@ -19,6 +22,17 @@ def states(port: int) -> set[tuple[int, str]]:
     """(remote port, state in hexadecimal) of every TCP socket with this local port, as the kernel lists them."""
     rows = [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
     return {(int(row[2].rsplit(":", 1)[1], 16), row[3]) for row in rows if int(row[1].rsplit(":", 1)[1], 16) == port}
+
+
+def usable(address: str) -> bool:
+    """Can a socket have this address? The kernel makes an address work a moment after it was added."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+            sock.connect((address, 9))
+        except OSError:
+            return False
+    return True
 
 
 class Sockets:
@@ -31,7 +45,9 @@ class Sockets:
     def __enter__(self) -> Sockets:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
     def _new(self) -> socket.socket:

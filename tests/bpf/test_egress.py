@@ -3,23 +3,61 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from scapy.layers.inet import TCP, UDP
 
+from og.agent.layout import ServiceStats, index
+
 from . import wire
-from .conftest import Agent
-from .sockets import Sockets
 from .wire import (
-    AGENT, CLIENT, ERRORS, F, HASH, N, PORT, ROUTER, ROUTER_2, TC_OK, TC_REDIRECT, UDP_PORT, VIP, Ether, IPv6, Path6, Raw,
-    accept, cookie, envelope, flow_argument, offered, sid, srh, steer, tcp,
+    AGENT,
+    CLIENT,
+    ERRORS,
+    HASH,
+    PORT,
+    ROUTER,
+    ROUTER_2,
+    TC_OK,
+    TC_REDIRECT,
+    UDP_PORT,
+    VIP,
+    Ether,
+    F,
+    IPv6,
+    N,
+    Path6,
+    Raw,
+    accept,
+    cookie,
+    envelope,
+    flow_argument,
+    offered,
+    sid,
+    srh,
+    steer,
+    tcp,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from .conftest import Agent
+    from .sockets import Sockets
 
 MSS_LIMIT = 2000 - 316
 
 
-def reply(flags: str = "SA", dport: int = 40000, payload: bytes = b"", options: list[tuple[str, object]] | None = None, **fields: object) -> Ether:  # fmt: skip
+def reply(
+    flags: str = "SA",
+    *,
+    dport: int = 40000,
+    payload: bytes = b"",
+    options: list[tuple[str, object]] | None = None,
+    tc: int = 0,
+) -> Ether:
     """A server's segment, complete with its checksum."""
-    packet = Ether() / IPv6(src=VIP, dst=CLIENT, **fields) / TCP(sport=PORT, dport=dport, flags=flags, options=options or [])
+    segment = TCP(sport=PORT, dport=dport, flags=flags, options=options or [])
+    packet = Ether() / IPv6(src=VIP, dst=CLIENT, tc=tc) / segment
     return Ether(bytes(packet / Raw(payload) if payload else packet))
 
 
@@ -66,11 +104,15 @@ def assert_enveloped(data: bytes, inner: bytes, path: Path6, tc: int = 0) -> Non
 
 
 ONE = Path6((sid(ROUTER, wire.PIN, flow_argument()),), 0, (cookie(0xC0),))
-TWO = Path6((sid(ROUTER_2, wire.PIN, flow_argument()), sid(ROUTER, wire.PIN, flow_argument())), 0, (cookie(0xC0), cookie(0xC1)))
+TWO = Path6(
+    (sid(ROUTER_2, wire.PIN, flow_argument()), sid(ROUTER, wire.PIN, flow_argument())), 0, (cookie(0xC0), cookie(0xC1))
+)
 
 
 @pytest.mark.parametrize(("steers", "path"), [((steer(),), ONE), ((steer(), steer(ROUTER_2)), TWO)])
-def test_synack_goes_along_the_way_back_as_often_as_it_is_sent(agent: Agent, sockets: Sockets, steers: tuple[str, ...], path: Path6) -> None:  # fmt: skip
+def test_synack_goes_along_the_way_back_as_often_as_it_is_sent(
+    agent: Agent, sockets: Sockets, steers: tuple[str, ...], path: Path6
+) -> None:
     sockets.listener()
     note(agent, steers=steers)
     frame = reply()
@@ -133,7 +175,15 @@ def test_ecn_is_copied_and_dscp_is_the_gateways(agent: Agent, sockets: Sockets, 
 OPTIONS: dict[str, list[tuple[str, object]]] = {
     "first": [("MSS", 8960), ("SAckOK", b""), ("Timestamp", (1, 2)), ("NOP", None), ("WScale", 7)],
     "at an odd offset": [("NOP", None), ("MSS", 8960), ("EOL", None)],
-    "last": [("NOP", None), ("NOP", None), ("Timestamp", (1, 2)), ("SAckOK", b""), ("NOP", None), ("WScale", 7), ("MSS", 8960)],
+    "last": [
+        ("NOP", None),
+        ("NOP", None),
+        ("Timestamp", (1, 2)),
+        ("SAckOK", b""),
+        ("NOP", None),
+        ("WScale", 7),
+        ("MSS", 8960),
+    ],
 }
 
 
@@ -159,7 +209,10 @@ def test_mss_of_a_noted_synack_is_clamped_inside(agent: Agent, sockets: Sockets)
     assert sound(inner)
 
 
-@pytest.mark.parametrize(("mtu", "own", "wanted"), [(2000, MSS_LIMIT, MSS_LIMIT), (2000, 536, 536), (1536, 1460, 1220), (1600, 1460, 1284), (1536, 1219, 1219)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mtu", "own", "wanted"),
+    [(2000, MSS_LIMIT, MSS_LIMIT), (2000, 536, 536), (1536, 1460, 1220), (1600, 1460, 1284), (1536, 1219, 1219)],
+)
 def test_mss_is_the_lower_of_both_and_never_pushed_below_1220(agent: Agent, mtu: int, own: int, wanted: int) -> None:
     agent.configure(fabric_mtu=mtu)
     _, data, _, events = agent.egress(reply(options=[("MSS", own)]))
@@ -179,7 +232,9 @@ LYING = {
 
 @pytest.mark.parametrize("name", LYING)
 def test_lying_options_change_nothing(agent: Agent, name: str) -> None:
-    segment = IPv6(src=VIP, dst=CLIENT, nh=6) / Raw(bytes(TCP(sport=PORT, dport=40000, flags="SA", dataofs=6))[:20] + LYING[name])
+    segment = IPv6(src=VIP, dst=CLIENT, nh=6) / Raw(
+        bytes(TCP(sport=PORT, dport=40000, flags="SA", dataofs=6))[:20] + LYING[name]
+    )
     frame = bytes(Ether() / segment)
     assert agent.egress(frame)[:2] == (TC_OK, frame)
 
@@ -206,8 +261,6 @@ def test_every_truncation_of_a_reply_passes_unchanged(agent: Agent) -> None:
 
 
 def test_bytes_and_packets_are_counted_per_service(agent: Agent) -> None:
-    from og.agent.layout import ServiceStats, index
-
     def stats() -> ServiceStats:
         return ServiceStats.total(agent.maps["stats"].get_cpus(index(0)))
 

@@ -3,30 +3,74 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from socket import AF_INET6, inet_pton
+from typing import TYPE_CHECKING
 
 import pytest
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, ICMPv6PacketTooBig
 from scapy.layers.l2 import ARP
 
 from . import wire
-from .conftest import Agent
 from .sockets import Sockets, states
 from .wire import (
-    AGENT, AGENT_2, CLIENT, ERRORS, F, HASH, HASHER, K, LAST, MAC_HERE, MAC_THERE, MISS, N, OTHER_VIP, PORT, ROUTER, ROUTER_2, UDP_PORT,
-    VIP, XDP_DROP, XDP_PASS, XDP_TX, Ether, IPv6, Path6, Raw, TCP, UDP, accept, cookie, envelope, flow_argument, known, offered,
-    probe, sid, srh, steer, tcp,
-)  # fmt: skip
+    AGENT,
+    AGENT_2,
+    CLIENT,
+    ERRORS,
+    HASH,
+    HASHER,
+    LAST,
+    MAC_HERE,
+    MAC_THERE,
+    MISS,
+    OTHER_VIP,
+    PORT,
+    ROUTER,
+    ROUTER_2,
+    TCP,
+    UDP,
+    UDP_PORT,
+    VIP,
+    XDP_DROP,
+    XDP_PASS,
+    XDP_TX,
+    Ether,
+    F,
+    IPv6,
+    K,
+    N,
+    Path6,
+    Raw,
+    accept,
+    cookie,
+    envelope,
+    flow_argument,
+    known,
+    offered,
+    probe,
+    sid,
+    srh,
+    steer,
+    tcp,
+)
 
-PIN_TAG = b"\x12\x34"
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+    from .conftest import Agent
 
 
-def note_key(packet: IPv6) -> bytes:
-    return inet_pton(AF_INET6, packet.src) + inet_pton(AF_INET6, packet.dst) + struct.pack("!HHB3x", packet.sport, packet.dport, packet.nh)
+def note_key(packet: Packet) -> bytes:
+    return (
+        inet_pton(AF_INET6, packet.src)
+        + inet_pton(AF_INET6, packet.dst)
+        + struct.pack("!HHB3x", packet.sport, packet.dport, packet.nh)
+    )
 
 
-def note_of(agent: Agent, packet: IPv6) -> tuple[bytes, bool] | None:
+def note_of(agent: Agent, packet: Packet) -> tuple[bytes, bool] | None:
     """The noted envelope of the flow's reply, and whether it is for one reply only."""
     raw = agent.maps["notes"].get(note_key(packet))
     return None if raw is None else (raw[: raw[112]], bool(raw[113]))
@@ -95,7 +139,7 @@ def test_way_back_through_two_routers_is_newest_first(agent: Agent, sockets: Soc
     assert note[0][40:] == srh(Path6((newest, oldest), 0, (cookie(0xC0), cookie(0xC1))))
 
 
-def test_syn_without_a_listener_goes_to_the_next_segment(agent: Agent, sockets: Sockets) -> None:
+def test_syn_without_a_listener_goes_to_the_next_segment(agent: Agent) -> None:
     path = offered(accept(N), accept(N | LAST, AGENT_2))
     frame = envelope(tcp(), path)
     action, data, counted, events = agent.ingress(frame)
@@ -132,7 +176,10 @@ def test_accept_limit_declines_earlier_than_the_listener(agent: Agent, sockets: 
     syn = tcp(dport=81)
     assert agent.ingress(envelope(syn, offered(accept(N), accept(N, AGENT_2))))[2] == "taken_new"
     sockets.client(81)
-    assert agent.ingress(envelope(syn, offered(accept(N), accept(N, AGENT_2))))[2:] == ("next_segment", {"declined_full"})
+    assert agent.ingress(envelope(syn, offered(accept(N), accept(N, AGENT_2))))[2:] == (
+        "next_segment",
+        {"declined_full"},
+    )
 
 
 def test_without_trusted_offsets_a_full_queue_is_not_seen(agent: Agent, sockets: Sockets) -> None:
@@ -161,7 +208,7 @@ def test_syn_over_a_time_wait_socket_is_a_new_connection(agent: Agent, sockets: 
 
 
 def test_neighbouring_segments_of_this_node_are_one_question(agent: Agent, sockets: Sockets) -> None:
-    """[own K, own N, other N+LAST]: with a listener it is taken at once; without one both own segments are done with."""
+    """[own K, own N, other N+LAST]: taken at once with a listener; without one both own segments are done with."""
     path = offered(accept(K), accept(N), accept(N | LAST, AGENT_2))
     action, data, counted, _ = agent.ingress(envelope(tcp(), path))
     assert (action, counted) == (XDP_TX, "next_segment")
@@ -171,7 +218,7 @@ def test_neighbouring_segments_of_this_node_are_one_question(agent: Agent, socke
     assert agent.ingress(envelope(tcp(), path))[2] == "taken_new"
 
 
-def test_last_candidate_without_a_listener_drops(agent: Agent, sockets: Sockets) -> None:
+def test_last_candidate_without_a_listener_drops(agent: Agent) -> None:
     path = offered(accept(N, AGENT_2), accept(N | LAST), visited=2)
     assert agent.ingress(envelope(tcp(), path))[2:] == ("drop_not_mine", {"declined_no_listener"})
 
@@ -179,9 +226,9 @@ def test_last_candidate_without_a_listener_drops(agent: Agent, sockets: Sockets)
 # ---- known flows -----------------------------------------------------------------------------------------------------
 
 
-def in_window(sockets: Sockets) -> tuple[IPv6, int]:
+def in_window(sockets: Sockets) -> tuple[Packet, int]:
     """An ACK the server's socket expects: its sequence number is found by asking the kernel (TCP_REPAIR)."""
-    server, client, sport = sockets.established()
+    _, client, sport = sockets.established()
     client.setsockopt(6, 19, 1)  # TCP_REPAIR
     client.setsockopt(6, 20, 2)  # TCP_REPAIR_QUEUE: send queue
     seq = client.getsockopt(6, 21) & 0xFFFFFFFF  # TCP_QUEUE_SEQ
@@ -207,7 +254,10 @@ def test_hunted_packet_is_noted_for_one_reply(agent: Agent, sockets: Sockets) ->
     assert note[1]
 
 
-@pytest.mark.parametrize(("away", "mine"), [(-1, True), (2**25, True), (-(2**25), True), (2**25 + 1, False), (-(2**25) - 1, False), (2**31, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("away", "mine"),
+    [(-1, True), (2**25, True), (-(2**25), True), (2**25 + 1, False), (-(2**25) - 1, False), (2**31, False)],
+)
 def test_sequence_number_tells_leftovers(agent: Agent, sockets: Sockets, away: int, mine: bool) -> None:
     packet, seq = in_window(sockets)
     packet[TCP].seq = (seq + away) % 2**32
@@ -280,7 +330,9 @@ def test_datagram_is_delivered_and_noted_once_if_it_came_a_way(agent: Agent) -> 
     assert note[1]
 
 
-def error_about(sport: int, client: str = CLIENT, source: str = VIP, kind: type = ICMPv6PacketTooBig, cut: int = 0) -> IPv6:
+def error_about(
+    sport: int, client: str = CLIENT, source: str = VIP, kind: type = ICMPv6PacketTooBig, cut: int = 0
+) -> IPv6:
     """An ICMPv6 error about a segment the VIP sent to the client."""
     embedded = bytes(IPv6(src=source, dst=client) / TCP(sport=PORT, dport=sport, flags="A") / Raw(bytes(200)))
     return IPv6(src="2001:db8:c001:41::1", dst=VIP, hlim=63) / kind() / Raw(embedded[: cut or None])
@@ -310,8 +362,12 @@ BAD_INNER = {
     "routing header": IPv6(src=CLIENT, dst=VIP, nh=43) / Raw(bytes([6, 0, 4, 0, 0, 0, 0, 0])) / TCP(dport=PORT),
     "fragment": IPv6(src=CLIENT, dst=VIP, nh=44) / Raw(bytes([6, 0, 0, 8, 0, 0, 0, 1])) / TCP(dport=PORT),
     "first fragment": IPv6(src=CLIENT, dst=VIP, nh=44) / Raw(bytes([6, 0, 0, 1, 0, 0, 0, 1])) / TCP(dport=PORT),
-    "five extension headers": IPv6(src=CLIENT, dst=VIP, nh=60) / Raw(bytes([60, 0, 1, 4, 0, 0, 0, 0]) * 4 + bytes([6, 0, 1, 4, 0, 0, 0, 0])) / TCP(dport=PORT),  # fmt: skip
-    "72 bytes of extension headers": IPv6(src=CLIENT, dst=VIP, nh=60) / Raw(bytes([6, 8, 1, 4]) + bytes(68)) / TCP(dport=PORT),
+    "five extension headers": IPv6(src=CLIENT, dst=VIP, nh=60)
+    / Raw(bytes([60, 0, 1, 4, 0, 0, 0, 0]) * 4 + bytes([6, 0, 1, 4, 0, 0, 0, 0]))
+    / TCP(dport=PORT),
+    "72 bytes of extension headers": IPv6(src=CLIENT, dst=VIP, nh=60)
+    / Raw(bytes([6, 8, 1, 4]) + bytes(68))
+    / TCP(dport=PORT),
     "unknown protocol": IPv6(src=CLIENT, dst=VIP, nh=132) / Raw(bytes(40)),
     "IPv4": Raw(b"\x45" + bytes(60)),
     "longer than the envelope": IPv6(src=CLIENT, dst=VIP, plen=21) / TCP(dport=PORT),
@@ -328,9 +384,13 @@ def test_inner_packet_that_is_not_of_a_service_drops(agent: Agent, name: str) ->
 
 
 GOOD_INNER = {
-    "hop-by-hop and destination options": IPv6(src=CLIENT, dst=VIP, nh=0) / Raw(bytes([60, 0, 1, 4, 0, 0, 0, 0]) + bytes([6, 0, 1, 4, 0, 0, 0, 0])) / TCP(dport=PORT),  # fmt: skip
+    "hop-by-hop and destination options": IPv6(src=CLIENT, dst=VIP, nh=0)
+    / Raw(bytes([60, 0, 1, 4, 0, 0, 0, 0]) + bytes([6, 0, 1, 4, 0, 0, 0, 0]))
+    / TCP(dport=PORT),
     "atomic fragment": IPv6(src=CLIENT, dst=VIP, nh=44) / Raw(bytes([6, 0, 0, 0, 0, 0, 0, 1])) / TCP(dport=PORT),
-    "64 bytes of extension headers": IPv6(src=CLIENT, dst=VIP, nh=60) / Raw(bytes([6, 7, 1, 60]) + bytes(60)) / TCP(dport=PORT),
+    "64 bytes of extension headers": IPv6(src=CLIENT, dst=VIP, nh=60)
+    / Raw(bytes([6, 7, 1, 60]) + bytes(60))
+    / TCP(dport=PORT),
 }
 
 
@@ -375,17 +435,28 @@ BAD_OUTER = {
     "last entry lies": (changed(TWO, 44, 5), "drop_srh"),
     "last entry 255": (changed(TWO, 44, 255), "drop_srh"),
     "active segment is not the destination": (changed(TWO, 43, 2), "drop_segments"),
-    "twelve segments": (envelope(tcp(), Path6((steer(), accept(N), *[accept(N, AGENT_2)] * 10), 1, (cookie(),))), "drop_segments"),
+    "twelve segments": (
+        envelope(tcp(), Path6((steer(), accept(N), *[accept(N, AGENT_2)] * 10), 1, (cookie(),))),
+        "drop_segments",
+    ),
     "cookie of the wrong length": (changed(TWO, 48 + 48 + 1, 13), "drop_tlv"),
     "TLV overruns": (changed(TWO, 48 + 48, bytes([5, 15])), "drop_tlv"),
-
     "too many TLVs": (envelope(tcp(), Path6((steer(), accept(N)), 1, (cookie(), bytes(16)))), "drop_tlv"),
     "three cookies": (envelope(tcp(), Path6((steer(), accept(N)), 1, (cookie(), cookie(), cookie()))), "drop_tlv"),
-    "three Steers": (envelope(tcp(), offered(accept(N), visited=3, steers=(steer(), steer(ROUTER_2), steer()))), "drop_tlv"),
-    "three Steers, two cookies": (envelope(tcp(), Path6((steer(), steer(ROUTER_2), steer(), accept(N)), 3, (cookie(), cookie()))), "drop_loop"),  # fmt: skip
+    "three Steers": (
+        envelope(tcp(), offered(accept(N), visited=3, steers=(steer(), steer(ROUTER_2), steer()))),
+        "drop_tlv",
+    ),
+    "three Steers, two cookies": (
+        envelope(tcp(), Path6((steer(), steer(ROUTER_2), steer(), accept(N)), 3, (cookie(), cookie()))),
+        "drop_loop",
+    ),
     "hop limit 1": (envelope(tcp(), offered(accept(N), accept(N, AGENT_2)), hlim=1), "drop_hop_limit"),
     "hop limit 1, pinned": (envelope(tcp("A"), known(), hlim=1), "drop_hop_limit"),
-    "error from the fabric": (Ether() / IPv6(src="2001:db8:f001:21::1", dst=sid(AGENT, ERRORS, HASH)) / ICMPv6DestUnreach(), "fabric_error"),  # fmt: skip
+    "error from the fabric": (
+        Ether() / IPv6(src="2001:db8:f001:21::1", dst=sid(AGENT, ERRORS, HASH)) / ICMPv6DestUnreach(),
+        "fabric_error",
+    ),
 }
 
 
@@ -428,7 +499,7 @@ def test_link_padding_is_not_part_of_the_packet(agent: Agent, sockets: Sockets) 
 
 
 # RFC 6040 figure 4: outer -> what the inner becomes, None = drop. Inner: Not-ECT, ECT(0) = 2, ECT(1) = 1, CE = 3.
-ECN = {
+ECN: dict[int, dict[int, int | None]] = {
     0: {0: 0, 2: 0, 1: 0, 3: None},
     2: {0: 2, 2: 2, 1: 1, 3: 3},
     1: {0: 1, 2: 1, 1: 1, 3: 3},
@@ -450,10 +521,12 @@ def test_ecn_is_combined_by_rfc_6040(agent: Agent, inner: int, outer: int) -> No
     assert_delivered(data, bytes(packet))
 
 
-def test_every_truncation_of_a_valid_packet_is_counted_and_never_delivered_as_it_was(agent: Agent, sockets: Sockets) -> None:
+def test_every_truncation_of_a_valid_packet_is_counted_and_never_delivered_as_it_was(
+    agent: Agent, sockets: Sockets
+) -> None:
     """Cut at each length: by the link (the length fields lie), and with an outer length that tells the truth."""
     sockets.listener()
-    server, _, sport = sockets.established(81)
+    _, _, sport = sockets.established(81)
     whole = [
         envelope(tcp(), offered(accept(N), accept(N, AGENT_2))),
         envelope(tcp("A", sport=sport, dport=81), known()),
@@ -474,6 +547,23 @@ def test_every_truncation_of_a_valid_packet_is_counted_and_never_delivered_as_it
                 else:
                     # an ICMPv6 error may hold less of the packet it is about
                     assert action == XDP_DROP or (counted, honest) == ("taken_icmp", True), (length, counted)
+
+
+def test_bytes_changed_at_random_never_escape_the_counters(agent: Agent, sockets: Sockets) -> None:
+    """`ingress` asserts that each packet is counted once, with the action its name stands for."""
+    sockets.listener()
+    chance = random.Random(20)
+    whole = [
+        bytes(TWO),
+        bytes(envelope(tcp("A"), known())),
+        bytes(envelope(error_about(4242), known())),
+        bytes(probe()),
+    ]
+    for _ in range(2000):
+        frame = bytearray(chance.choice(whole))
+        for _ in range(chance.randint(1, 4)):
+            frame[chance.randrange(12, len(frame))] = chance.randrange(256)
+        agent.ingress(bytes(frame))
 
 
 # ---- probes ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from socket import AF_INET6, inet_ntop, inet_pton
+from typing import Any
 
 from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrSegmentRouting
@@ -44,7 +45,10 @@ def constant(name: str) -> int:
 
 def sid(locator: str, function: int, argument: int = 0) -> str:
     """Locator, function (16 bits), argument (48 bits)."""
-    return inet_ntop(AF_INET6, inet_pton(AF_INET6, locator)[:8] + struct.pack("!HHI", function, argument >> 32, argument & 0xFFFFFFFF))
+    return inet_ntop(
+        AF_INET6,
+        inet_pton(AF_INET6, locator)[:8] + struct.pack("!HHI", function, argument >> 32, argument & 0xFFFFFFFF),
+    )
 
 
 def flow_argument(owner: int = OWNER, flow_hash: int = HASH) -> int:
@@ -64,9 +68,12 @@ def cookie(byte: int = 0xC0) -> bytes:
     return bytes([124, 14, 1, 7, 0, 9, 0, 0]) + bytes([byte]) * 8
 
 
-def tcp(flags: str = "S", sport: int = 40000, seq: int = 1000, ack: int = 0, dst: str = VIP, dport: int = PORT, payload: bytes = b"", src: str = CLIENT, **fields: object) -> Packet:  # fmt: skip
-    """A client's segment, as it leaves the hasher: hop limit 63."""
-    packet = IPv6(src=src, dst=dst, hlim=63, **fields) / TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack)
+def tcp(
+    flags: str = "S", *, tc: int = 0, src: str = CLIENT, dst: str = VIP, payload: bytes = b"", **fields: int
+) -> Packet:
+    """A client's segment, as it leaves the hasher: hop limit 63. `fields`: of the TCP header."""
+    header: dict[str, Any] = {"sport": 40000, "dport": PORT, "seq": 1000, "ack": 0} | fields
+    packet = IPv6(src=src, dst=dst, hlim=63, tc=tc) / TCP(flags=flags, **header)
     return packet / Raw(payload) if payload else packet
 
 
@@ -79,10 +86,10 @@ class Path6:
     cookies: tuple[bytes, ...] = ()
 
 
-def envelope(inner: Packet | bytes, path: Path6, *, src: str = "", tc: int = 0, label: int = HASH & 0xFFFFF, hlim: int = 62) -> Packet:  # fmt: skip
+def envelope(inner: Packet | bytes, path: Path6, *, src: str = "", tc: int = 0, hlim: int = 62) -> Packet:
     """The packet in its envelope, from the link on. One segment and no cookie: no SRH (RFC 8986 section 5.2)."""
     src = src or sid(ROUTER, ERRORS, flow_argument())
-    outer = IPv6(src=src, dst=path.segments[path.visited], tc=tc, fl=label, hlim=hlim)
+    outer = IPv6(src=src, dst=path.segments[path.visited], tc=tc, fl=HASH & 0xFFFFF, hlim=hlim)
     inside = Raw(bytes(inner))
     if len(path.segments) == 1 and not path.cookies:
         outer.nh = 41
@@ -111,7 +118,9 @@ def known(flags: int = K) -> Path6:
 
 def probe(*, src: str = ROUTER, nonce: int = 0x112233445566, version: int = 1, kind: int = 1, **wrong: int) -> Packet:
     """A probe request, struct og_probe."""
-    body = struct.pack("!BBBBIQQQQIIQ", version, kind, 2, 0, 0, wrong.get("other_nonce", nonce), 0, 0x1234567890, 0, 0, 0, 0)
+    body = struct.pack(
+        "!BBBBIQQQQIIQ", version, kind, 2, 0, 0, wrong.get("other_nonce", nonce), 0, 0x1234567890, 0, 0, 0, 0
+    )
     udp = UDP(sport=wrong.get("sport", 20295), dport=wrong.get("dport", 20295)) / Raw(body)
     if "chksum" in wrong:
         udp.chksum = wrong["chksum"]
@@ -141,4 +150,4 @@ class Probe:
         return cls(*struct.unpack("!BBBBIQQQQIIQ", body))
 
 
-__all__ = ["IPv6", "IPv6ExtHdrSegmentRouting", "TCP", "UDP", "Ether", "Raw"]  # scapy's, for the tests
+__all__ = ["TCP", "UDP", "Ether", "IPv6", "IPv6ExtHdrSegmentRouting", "Raw"]  # scapy's, for the tests
