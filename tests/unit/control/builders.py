@@ -80,7 +80,7 @@ class Site:
         self.policy = policy(text, self.config.service_names)
         self.state = State()
         self.now = T0
-        self.notes = ()
+        self.notes: tuple[str, ...] = ()
 
     def look(self, seen, after=1.0):
         self.now += after

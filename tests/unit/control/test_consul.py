@@ -20,7 +20,7 @@ class Scripted:
 
     def __init__(self, script):
         self.script = list(script)
-        self.requests = []
+        self.requests: list[str] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -114,7 +114,7 @@ def test_a_watch_waits_on_the_index_and_starts_again_when_it_goes_back(scripted,
         (200, index(3), "nonsense"),
         (200, index(4), ["d"]),
     )
-    told = queue.SimpleQueue()
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def parse(value):
         if not isinstance(value, list):

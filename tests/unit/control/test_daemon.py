@@ -39,7 +39,7 @@ class Node:
 
     def start(self):
         self.daemon = Daemon(self.config)
-        self.daemon._watch = lambda: None  # Consul is played by hear()
+        self.daemon._watch = lambda: None  # type: ignore[method-assign]  # Consul is played by hear()
         self.daemon._watched = sources(self.config, self.daemon._policy.policy)
         self.thread = threading.Thread(target=self.daemon.run)
         self.thread.start()
@@ -204,7 +204,7 @@ def test_reload_says_when_the_data_plane_is_not_there(node):
 def test_bad_requests(node):
     node.start()
     assert "unknown op 'x'" in node.ask("x")["error"]
-    assert request(node.paths["control_socket"], [1])["error"] == "not a JSON object"
+    assert request(node.paths["control_socket"], [1])["error"] == "not a JSON object"  # type: ignore[arg-type]
 
 
 def test_the_socket_is_for_the_group(node):

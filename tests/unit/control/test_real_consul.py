@@ -68,7 +68,7 @@ class Consul:
             "ports": ports,
             "performance": {"raft_multiplier": 1},
         }
-        self.process = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self):
         (self.root / "consul.json").write_text(json.dumps(self.options))
@@ -78,6 +78,7 @@ class Consul:
         until(lambda: self.call("GET", "/v1/status/leader") not in (None, "", '""'))
 
     def kill(self):
+        assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 

@@ -27,7 +27,9 @@ def test_write_and_read(tmp_path):
     assert read_state(path) is None
     state = site_with_members().state
     write_state(path, state)
-    assert encode(read_state(path)) == encode(state)
+    read = read_state(path)
+    assert read is not None
+    assert encode(read) == encode(state)
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
 
 
@@ -49,7 +51,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr("og.control.state.os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
         write_state(path, State(generation=2))
-    assert read_state(path).generation == 1
+    read = read_state(path)
+    assert read is not None
+    assert read.generation == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
 
 
