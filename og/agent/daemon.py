@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("og-agent")
 
-FIXED = ("interface", "xdp_mode", "bpf_dir", "pin_dir")  # what SIGHUP cannot change
+FIXED = ("interface", "xdp_mode", "bpf_dir", "pin_dir", "tx_checksum")  # a change loads the programs anew
 VIRTUAL = frozenset({"veth"})  # links whose other end may see frames before anything completed their checksums
 
 
@@ -71,13 +71,16 @@ def _complete_checksums(config: AgentConfig, index: int) -> None:
     log.info("%s is a veth: its checksum offload is now off", config.interface)
 
 
-def attach(config: AgentConfig, btf_path: Path = btf.VMLINUX) -> dict[str, bpf.BpfMap]:
-    """Load and attach both programs, or replace those that are attached. Raises AgentError, LoadError, HeadersError."""
+def attach(config: AgentConfig, *, old: AgentConfig | None = None) -> dict[str, bpf.BpfMap]:
+    """Load and attach both programs, or replace those that are attached. `old`: the configuration that was in force.
+
+    Raises AgentError, LoadError, HeadersError.
+    """
     index = _index(config)
     loader.ensure_bpffs(config.pin_dir)
     log.info("kernel headers: %s", headers.find().origin)
     maps = loader.open_maps(config.pin_dir)
-    offsets, problem = loader.tested_offsets(config.bpf_dir, maps, btf_path)
+    offsets, problem = loader.tested_offsets(config.bpf_dir, maps, btf.VMLINUX)
     if problem:
         log.error("LOAD-AWARE ACCEPT IS OFF, new connections are taken whatever the accept queue's length: %s", problem)
     programs = {name: loader.compile_program(name, config.bpf_dir, maps, offsets) for name in layout.PROGRAMS}
@@ -95,31 +98,36 @@ def attach(config: AgentConfig, btf_path: Path = btf.VMLINUX) -> dict[str, bpf.B
     log.info("attached to %s (%s)", config.interface, mode)
     if config.prepare_host:  # the service's address last: it is answered for from now on
         with IPRoute() as route:
-            host.prepare(route, config)
+            host.prepare(route, config, old)
     for problem in host.problems(config):
         log.warning("%s", problem)
     return maps
 
 
+def _remove_programs(index: int) -> list[str]:
+    removed = ["xdp"] if link.xdp_detach(index) else []
+    with IPRoute() as route:
+        return removed + (["tc"] if link.tc_detach(route, index) else [])
+
+
+def _remove_pins(pin_dir: Path) -> list[str]:
+    paths = [pin_dir / name for name in (*layout.PROGRAMS, *layout.MAPS) if (pin_dir / name).exists()]
+    for path in paths:
+        path.unlink()
+    with suppress(OSError):
+        pin_dir.rmdir()
+    return [str(path) for path in paths]
+
+
 def detach(config: AgentConfig) -> list[str]:
     """Remove the programs and the pins. Returns what was removed. Connections that came through the gateway stall."""
     removed = []
-    with suppress(AgentError):
-        index = _index(config)
+    if config.prepare_host:
         with IPRoute() as route:
-            if config.prepare_host:
-                host.undo(route, config)
-            if link.xdp_detach(index):
-                removed.append("xdp")
-            if link.tc_detach(route, index):
-                removed.append("tc")
-    for name in (*layout.PROGRAMS, *layout.MAPS):
-        path = config.pin_dir / name
-        if path.exists():
-            path.unlink()
-            removed.append(str(path))
-    with suppress(OSError):
-        config.pin_dir.rmdir()
+            host.undo(route, config)
+    with suppress(AgentError):
+        removed += _remove_programs(_index(config))
+    removed += _remove_pins(config.pin_dir)
     config.status_file.unlink(missing_ok=True)
     return removed
 
@@ -213,24 +221,29 @@ def _signals(*numbers: int) -> Iterator[int]:
         os.close(write_end)
 
 
-def _reload(path: Path, running: AgentConfig, maps: Mapping[str, bpf.BpfMap]) -> AgentConfig:
-    """Take over a changed file; keep what runs if it is wrong."""
-    try:
-        fresh = configuration.load(path)
-    except configuration.ConfigError as error:
-        log.error("not reloaded, the running configuration stays: %s", error)
-        return running
-    changed = [name for name in FIXED if getattr(fresh, name) != getattr(running, name)]
+def _leave(old: AgentConfig, new: AgentConfig) -> None:
+    """Remove programs and pins from where they are no longer wanted."""
+    with suppress(AgentError):
+        if old.interface != new.interface:
+            _remove_programs(_index(old))
+    if old.pin_dir != new.pin_dir:
+        _remove_pins(old.pin_dir)
+
+
+def _apply(old: AgentConfig, new: AgentConfig, maps: dict[str, bpf.BpfMap]) -> dict[str, bpf.BpfMap]:
+    """Bring kernel and host from one configuration to another; return the maps in use."""
+    changed = [name for name in FIXED if getattr(new, name) != getattr(old, name)]
     if changed:
-        log.error("not reloaded: a change of %s needs a restart", ", ".join(changed))
-        return running
+        log.info("%s changed: the programs are loaded anew", ", ".join(changed))
+        maps = attach(new, old=old)
+        _leave(old, new)
+        return maps
     present = layout.Config.unpack(maps["config"].get(layout.index(0)) or bytes(24))
-    loader.fill_maps(maps, fresh, load_aware=present.load_aware)
-    if fresh.prepare_host:
+    loader.fill_maps(maps, new, load_aware=present.load_aware)
+    if new.prepare_host:
         with IPRoute() as route:
-            host.prepare(route, fresh, running)
-    log.info("reloaded %s", path)
-    return fresh
+            host.prepare(route, new, old)
+    return maps
 
 
 def _write_status(path: Path, state: Mapping[str, Any]) -> None:
@@ -242,24 +255,49 @@ def _write_status(path: Path, state: Mapping[str, Any]) -> None:
     fresh.replace(path)
 
 
+class _Running:
+    """The daemon's state: the configuration in force, the maps, the reporter."""
+
+    def __init__(self, path: Path, config: AgentConfig) -> None:
+        self.path, self.config = path, config
+        self.maps = attach(config)
+        self.reporter = Reporter(self.maps)
+
+    def reload(self) -> None:
+        """Take over a changed file; what runs stays if it is wrong or cannot be applied."""
+        try:
+            fresh = configuration.load(self.path)
+            maps = _apply(self.config, fresh, self.maps)
+        except (configuration.ConfigError, AgentError, loader.LoadError, OSError) as error:
+            log.error("not reloaded, the running configuration stays: %s", error)
+            return
+        self.config = fresh
+        if maps is not self.maps:
+            self.maps, self.reporter = maps, Reporter(maps)
+        log.info("reloaded %s", self.path)
+
+    def report(self) -> None:
+        """Write load map and status file."""
+        header = self.config.bpf_dir / "og_counters.h"
+        try:
+            figures = {"services": self.reporter.turn(self.config), "counters": read_counters(self.maps, header)}
+            _write_status(self.config.status_file, attachment(self.config) | figures)
+        except OSError as error:
+            log.warning("report: %s", error)
+
+
 def run(path: Path, config: AgentConfig) -> None:
     """Attach, then report until told to stop. Leaves everything attached."""
     with _signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as arrived:
-        maps = attach(config)
-        reporter = Reporter(maps)
-        counters_file = config.bpf_dir / "og_counters.h"
+        running = _Running(path, config)
         notify("READY=1\nSTATUS=attached")
         while True:
-            try:
-                figures = {"services": reporter.turn(config), "counters": read_counters(maps, counters_file)}
-                _write_status(config.status_file, {**attachment(config), **figures})
-            except OSError as error:
-                log.warning("report: %s", error)
-            if select.select([arrived], [], [], config.report_s)[0]:
-                numbers = os.read(arrived, 64)
-                if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-                    break
-                if signal.SIGHUP in numbers:
-                    config = _reload(path, config, maps)
-    config.status_file.unlink(missing_ok=True)
+            running.report()
+            if not select.select([arrived], [], [], running.config.report_s)[0]:
+                continue
+            numbers = os.read(arrived, 64)
+            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                break
+            running.reload()
+    running.config.status_file.unlink(missing_ok=True)
     log.info("stopped; the programs stay attached")

@@ -246,7 +246,9 @@ class Rig:
         self.agent = None
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.agent_command("--status").stdout)
+        done = self.agent_command("--status")
+        assert done.stdout, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
         return found
 
     def counters(self) -> dict[str, int]:

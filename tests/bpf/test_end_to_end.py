@@ -310,11 +310,11 @@ def test_native_mode(tmp_path_factory: pytest.TempPathFactory) -> None:
         rig.serve()
         assert rig.status()["mode"] == "generic"
         incarnation = rig.status()["incarnation"]
-        rig.stop_agent()
         rig.write_config(xdp_mode="native")
-        rig.start_agent()
-        status = rig.status()
-        assert (status["mode"], status["incarnation"]) == ("native", incarnation)
+        assert rig.agent is not None
+        rig.agent.send_signal(signal.SIGHUP)
+        wait_for(lambda: rig.status()["mode"] == "native", 240)
+        assert rig.status()["incarnation"] == incarnation
         assert get(rig, "/bytes/100000") == b"100000"
         assert len(rig.gateway.returned) == 1
         assert sound(rig.gateway.returned[0][94:])
