@@ -119,13 +119,3 @@ def test_another_release_is_started(node: Node) -> None:
     assert node.sh("systemctl show --value --property MainPID og-agent") != before
     assert "changed=0" in play()
     assert status(node)["attached"] is True
-
-
-def test_daemon_costs_little(node: Node) -> None:
-    """Ten seconds of rest: well below a tenth of a second of processor time each."""
-    pid = node.sh("systemctl show --value --property MainPID og-agent").strip()
-    ticks = f"cut -d' ' -f14,15 /proc/{pid}/stat"
-    before = sum(map(int, node.sh(ticks).split()))
-    node.sh("sleep 10")
-    spent = sum(map(int, node.sh(ticks).split())) - before
-    assert spent < 100  # 1 s of 10 by the clock of 100 Hz
