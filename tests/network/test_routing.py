@@ -304,8 +304,9 @@ def test_a_new_uplink_is_a_reload_and_exchanges_only_what_its_rules_permit(site:
         assert f"neighbor {uplink['address']} prefix-list to-core out" in running
         assert "ipv6 prefix-list from-core seq 5 deny 5f00:1::/32 le 128" in running
         assert '"to-agent_w1"' in site.execute(ROUTER, "nft", "list", "set", "ip6", "og_edge", "outside").stdout
+        wanted = {"5f00:1::/32", "2001:db8:c001:41::/64", "2001:db8:f001:11::/64"}
+        wait_for("the site's prefixes are originated", lambda: wanted <= site.bgp_prefixes())
         originated = site.bgp_prefixes()
-        assert {"5f00:1::/32", "2001:db8:c001:41::/64", "2001:db8:f001:11::/64"} <= originated
         assert "5f00:1:31::/64" not in originated, "agents' locators stay inside"
         assert "2001:db8:1::/48" not in originated, "the discard route of the VIPs stays inside"
     finally:
