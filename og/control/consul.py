@@ -107,12 +107,13 @@ class Client:
 def _decode(status: int, index: str | None, header: Callable[[str], str | None], body: bytes) -> Answer:
     if len(body) > MAX_ANSWER:
         raise ConsulError(f"an answer of more than {MAX_ANSWER} bytes")
+    absent = status == http.HTTPStatus.NOT_FOUND and index is not None  # a KV prefix without keys
+    if status != http.HTTPStatus.OK and not absent:
+        raise ConsulError(f"status {status}: {body[:120].decode(errors='replace').strip()}")
     if header("X-Consul-KnownLeader") == "false":
         raise ConsulError("the server knows no leader")
-    if status == http.HTTPStatus.NOT_FOUND and index is not None:
-        return Answer([], _index(index))  # a KV prefix without keys
-    if status != http.HTTPStatus.OK:
-        raise ConsulError(f"status {status}: {body[:120].decode(errors='replace').strip()}")
+    if absent:
+        return Answer([], _index(index))
     try:
         return Answer(json.loads(body), _index(index))
     except ValueError:

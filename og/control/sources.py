@@ -45,11 +45,12 @@ def drain_prefix(site: str) -> str:
 
 
 def sources(config: Config, policy: Policy) -> frozenset[Source]:
-    """Everything to follow. Only the own site: others join here once tables can use them."""
-    site = config.site
+    """Everything to follow: members and drains of all sites, each asked of the site's own datacenter."""
     names = {ROUTER_SERVICE}
     if config.role == "router":
         names |= {policy.service(service).members for service in config.service_names}
-    else:
-        names.add(HASHER_SERVICE)  # to see whether Consul lost this node itself
-    return frozenset({Source("service", site, name) for name in names} | {Source("drains", site, "drain")})
+    found = {Source("service", site, name) for site in config.sites for name in names}
+    found |= {Source("drains", site, "drain") for site in config.sites}
+    if config.role == "hasher":
+        found.add(Source("service", config.site, HASHER_SERVICE))  # to see whether Consul lost this node itself
+    return frozenset(found)

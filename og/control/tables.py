@@ -30,6 +30,7 @@ class Verdict:
 
     name: str
     kind: str
+    site: str
     weight: int
     reason: str
 
@@ -175,7 +176,7 @@ class _Judge:
         return policy.weights.get(member.name, policy.weight if registered is None else registered)
 
     def _entry(self, kind: str, member: Member, weight: int, reason: str) -> dict[str, Any]:
-        self.verdicts.append(Verdict(member.name, kind, weight, reason or ("" if weight else "weight 0")))
+        self.verdicts.append(Verdict(member.name, kind, member.site, weight, reason or ("" if weight else "weight 0")))
         return {
             "id": member.id,
             "name": member.name,

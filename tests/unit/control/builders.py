@@ -17,9 +17,19 @@ HEALTH = {"up": Health.UP, "down": Health.DOWN, "lost": Health.LOST, "maintenanc
 REASON = {"up": "", "down": "service:web", "lost": "serfHealth", "maintenance": "_node_maintenance"}
 
 
+SITES = {"w": "west", "e": "east"}
+
+
+def locator_of(node):
+    """`agent_w12` -> `5f00:1:312::`."""
+    kind, place = node.split("_")
+    base = {"agent": "3", "ogr": "2", "ogh": "1"}[kind]
+    return f"5f00:{1 + list(SITES).index(place[0])}:{base}{place[1:]}::"
+
+
 def config_data(role="router", node=None, **changes):
-    gateways = [("ogh_w1", "hasher", "11"), ("ogh_w2", "hasher", "12")]
-    gateways += [(f"ogr_w{i}", "router", f"2{i}") for i in range(1, 5)]
+    gateways = [("ogh_w1", "hasher"), ("ogh_w2", "hasher"), *((f"ogr_w{i}", "router") for i in range(1, 5))]
+    gateways += [("ogh_e1", "hasher"), ("ogr_e1", "router"), ("ogr_e2", "router")]
     data = {
         "format": 1,
         "role": role,
@@ -31,8 +41,8 @@ def config_data(role="router", node=None, **changes):
         "sr_domain": ["5f00::/16", "2001:db8:f000::/36", "2001:db8:1::/48"],
         "services": [{"index": 0, "name": "web", "vip": "2001:db8:1::80", "protocol": "tcp", "port": 80}],
         "gateways": [
-            {"name": name, "role": kind, "site": "west", "locator": f"5f00:1:{number}::"}
-            for name, kind, number in gateways
+            {"name": name, "role": kind, "site": SITES[name[-2]], "locator": locator_of(name)}
+            for name, kind in gateways
         ],
     }
     return {**data, **changes}
@@ -47,15 +57,8 @@ def policy(text="", services=("web",)):
 
 
 def instance(node, health="up", locator=None, weight=None, capacity=None):
-    number = node.rsplit("w", 1)[1]
-    base = {"agent": "3", "ogr": "2", "ogh": "1"}[node.split("_")[0]]
     return Instance(
-        node,
-        HEALTH[health],
-        REASON[health],
-        f"5f00:1:{base}{number}::" if locator is None else locator,
-        weight,
-        capacity,
+        node, HEALTH[health], REASON[health], locator_of(node) if locator is None else locator, weight, capacity
     )
 
 
@@ -70,6 +73,11 @@ def view(web=None, routers=None, hashers=None, drains=None, site="west"):
         {(site, name): instances(entries) for name, entries in services.items() if entries is not None},
         {} if drains is None else {site: frozenset(drains)},
     )
+
+
+def both(west, east):
+    """One look at two sites."""
+    return View({**west.services, **east.services}, {**west.drains, **east.drains})
 
 
 class Site:

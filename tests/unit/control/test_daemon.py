@@ -52,14 +52,15 @@ class Node:
             assert not self.thread.is_alive()
             self.thread = None
 
-    def hear(self, web=AGENTS, routers=("ogr_w1",), error=None):
+    def hear(self, web=AGENTS, routers=("ogr_w1",), error=None, site="west"):
         values = {
             "web": tuple(instance(n) if isinstance(n, str) else n for n in web),
             "og-router": tuple(instance(name) for name in routers),
             "drain": frozenset(),
         }
         for source in self.daemon._watched:
-            self.daemon.events.put(Heard(source, None if error else values[source.name], error))
+            if source.site == site:
+                self.daemon.events.put(Heard(source, None if error else values[source.name], error))
 
     def ask(self, op):
         try:
@@ -117,12 +118,29 @@ def test_a_burst_is_one_load_and_no_change_is_none(node, data_plane):
     assert data_plane.tables["agents"][0]["weight"] == 0
 
 
+def test_the_other_site_joins_when_it_answers_and_stays_when_it_does_not(node, data_plane):
+    node.start()
+    node.hear(site="east", error="No path to datacenter")
+    node.hear()
+    node.until(lambda: data_plane.loads == 1)  # the first tables did not wait for it
+    assert {router["site"] for router in data_plane.tables["routers"]} == {"west"}
+    node.hear(["agent_e1"], ["ogr_e1"], site="east")
+    node.until(lambda: data_plane.loads == 2)
+    assert [(a["name"], a["site"], a["weight"]) for a in data_plane.tables["agents"]] == [
+        ("agent_e1", "east", 100),
+        *((name, "west", 100) for name in AGENTS),
+    ]
+    node.hear(site="east", error="No path to datacenter")
+    node.until(lambda: node.ask("status")["consul"]["east/web"])
+    assert data_plane.loads == 2
+
+
 def test_consul_gone_and_daemon_restarted_tables_stay(node, data_plane):
     node.start()
     node.hear()
     node.until(lambda: data_plane.loads == 1)
     node.hear(error="connection refused")
-    node.until(lambda: all(node.ask("status")["consul"].values()))
+    node.until(lambda: all(error for source, error in node.ask("status")["consul"].items() if "west" in source))
     node.stop()
     node.start()
     node.until(lambda: node.ask("status")["applied"])

@@ -19,11 +19,12 @@ import pytest
 
 from og.jsonsock import SocketError
 from og.jsonsock import request as ask
-from tests.unit.control.builders import config_data
+from tests.unit.control.builders import config_data, locator_of
 from tests.unit.control.tableserver import TableServer
 
 pytestmark = pytest.mark.skipif(shutil.which("consul") is None, reason="no consul binary here")
 AGENTS = {f"agent_w{i}": f"5f00:1:3{i}::" for i in range(1, 4)}
+EAST_AGENTS = [f"agent_e{i}" for i in range(1, 4)]
 
 
 def until(true, seconds=60):
@@ -45,15 +46,16 @@ def free_ports(count):
 
 
 class Consul:
-    """One Consul server on loopback, in a directory of its own."""
+    """One Consul server on loopback, in a directory of its own; `peer` is one of another datacenter to join."""
 
-    def __init__(self, root):
+    def __init__(self, root, site="west", peer=None):
         self.root = root
-        self.http, serf_lan, serf_wan, server, grpc = free_ports(5)
+        self.site = site
+        self.http, serf_lan, self.serf_wan, server, grpc = free_ports(5)
         ports = {
             "http": self.http,
             "serf_lan": serf_lan,
-            "serf_wan": serf_wan,
+            "serf_wan": self.serf_wan,
             "server": server,
             "grpc": grpc,
             "dns": -1,
@@ -62,11 +64,13 @@ class Consul:
             "server": True,
             "bootstrap_expect": 1,
             "bind_addr": "127.0.0.1",
-            "node_name": "mon_w1",
-            "datacenter": "west",
+            "node_name": f"mon_{site[0]}1",
+            "datacenter": site,
             "data_dir": str(root / "data"),
             "ports": ports,
             "performance": {"raft_multiplier": 1},
+            "retry_join_wan": [f"127.0.0.1:{peer.serf_wan}"] if peer else [],
+            "retry_interval_wan": "1s",
         }
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -104,9 +108,11 @@ class Consul:
         until(lambda: self.call("PUT", "/v1/catalog/register", body) == "true")
 
     def register_all(self):
-        self.register("ogr_w1", "og-router", "5f00:1:21::")
-        for name, locator in AGENTS.items():
-            self.register(name, "web", locator)
+        place = self.site[0]
+        self.register(f"ogr_{place}1", "og-router", locator_of(f"ogr_{place}1"))
+        for name in AGENTS:
+            name_here = name.replace("_w", f"_{place}")
+            self.register(name_here, "web", locator_of(name_here))
 
 
 class Router:
@@ -186,6 +192,10 @@ def status(path):
         return {"applied": False, "consul": {}, "members": []}
 
 
+def errors_of(path, site):
+    return [error for source, error in status(path)["consul"].items() if source.startswith(site)] or [""]
+
+
 def weights(data_plane):
     return {agent["name"]: agent["weight"] for agent in (data_plane.tables or {"agents": []})["agents"]}
 
@@ -207,12 +217,12 @@ def test_a_day_with_consul(world):
     digest, loads = data_plane.tables["digest"], data_plane.loads
 
     consul.kill()
-    until(lambda: all(status(control)["consul"].values()))
+    until(lambda: all(errors_of(control, "west")))
     assert (data_plane.tables["digest"], data_plane.loads) == (digest, loads)
 
     shutil.rmtree(consul.root / "data")  # it comes back with nothing
     consul.start()
-    until(lambda: not any(status(control)["consul"].values()))
+    until(lambda: not any(errors_of(control, "west")))
     until(lambda: any("knows none of 3 members" in note for note in status(control)["notes"]))
     consul.register_all()
     until(lambda: not status(control)["notes"])
@@ -221,6 +231,32 @@ def test_a_day_with_consul(world):
     before = cpu_seconds(daemon.pid)
     time.sleep(3)
     assert cpu_seconds(daemon.pid) - before < 1.0  # no busy loop; a busy one takes all of them
+
+
+def test_two_datacenters(world, tmp_path):
+    west, data_plane, _, control = world
+    until(lambda: weights(data_plane) == dict.fromkeys(AGENTS, 100))  # the first tables need the own one alone
+    until(lambda: all(errors_of(control, "east")))
+
+    (tmp_path / "east").mkdir()
+    east = Consul(tmp_path / "east", "east", west)
+    east.start()
+    try:
+        east.register_all()
+        until(lambda: weights(data_plane) == dict.fromkeys([*AGENTS, *EAST_AGENTS], 100))
+        east.register("agent_e2", "web", locator_of("agent_e2"), "critical")
+        until(lambda: weights(data_plane)["agent_e2"] == 0)
+        east.call("PUT", "/v1/kv/og/east/drain/agent_e1", "by hand")
+        until(lambda: weights(data_plane)["agent_e1"] == 0)
+        assert status(control)["capacity"]["web"] == {"usable": 1500, "total": 1500, "unit": "connections"}
+        digest, loads = data_plane.tables["digest"], data_plane.loads
+    finally:
+        east.kill()
+    west.register("agent_w1", "web", AGENTS["agent_w1"], "critical")  # the own site goes on
+    until(lambda: weights(data_plane)["agent_w1"] == 0)
+    west.register("agent_w1", "web", AGENTS["agent_w1"])
+    until(lambda: data_plane.tables["digest"] == digest)
+    assert data_plane.loads == loads + 2
 
 
 def cpu_seconds(pid):

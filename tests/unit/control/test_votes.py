@@ -11,7 +11,7 @@ from og.control.config import MAX_MEMBERS
 from og.control.state import decode, encode
 from og.control.view import Health, Instance, View
 from og.control.votes import count_votes, next_change, settle_clock
-from tests.unit.control.builders import T0, Site, config, instance, policy, view
+from tests.unit.control.builders import T0, Site, both, config, instance, policy, view
 
 AGENTS = ["agent_w1", "agent_w2", "agent_w3"]
 ROUTERS = ["ogr_w1", "ogr_w2", "ogr_w3", "ogr_w4"]
@@ -96,6 +96,45 @@ def test_who_comes_back_in_time_is_the_same_member():
     before = site.tables.digest
     site.look(view(["agent_w1", "agent_w2"]))
     site.look(view(AGENTS), after=30)
+    assert site.tables.digest == before
+
+
+EAST = view(["agent_e1", "agent_e2"], ["ogr_e1", "ogr_e2"], drains=[], site="east")
+
+
+def test_other_sites_are_in_the_tables_and_change_nothing_at_the_own():
+    site = running()
+    alone = site.ids() | site.ids("routers")
+    body = site.look(EAST)
+    assert {agent["site"] for agent in body["agents"]} == {"west", "east"}
+    assert site.weights() == dict.fromkeys([*AGENTS, "agent_e1", "agent_e2"], 100)
+    assert site.weights("routers") == dict.fromkeys([*ROUTERS, "ogr_e1", "ogr_e2"], 100)
+    assert alone.items() <= (site.ids() | site.ids("routers")).items()
+    assert {verdict.site for verdict in site.tables.verdicts} == {"west", "east"}
+
+
+def test_a_hasher_knows_the_routers_of_all_sites():
+    site = running("hasher")
+    site.look(EAST)
+    assert site.weights("routers") == dict.fromkeys([*ROUTERS, "ogr_e1", "ogr_e2"], 100)
+    assert site.tables.body["agents"] == []
+
+
+def test_health_and_drains_of_the_other_site_are_its_own():
+    site = running()
+    seen = view(["agent_e1", instance("agent_e2", "down")], ["ogr_e1", "ogr_e2"], drains=["ogr_e1"], site="east")
+    site.look(both(view(AGENTS, ROUTERS, drains=[]), seen))
+    weights = site.weights() | site.weights("routers")
+    assert {name for name, weight in weights.items() if not weight} == {"agent_e2", "ogr_e1"}
+
+
+def test_a_datacenter_that_cannot_be_asked_changes_nothing():
+    site = running()
+    site.look(EAST)
+    before = site.tables.digest
+    site.look(view(AGENTS, ROUTERS, drains=[]), after=100_000)
+    assert site.tables.digest == before
+    site.look(view([], [], site="east"), after=100_000)  # nor does one that lost its data
     assert site.tables.digest == before
 
 
