@@ -1,50 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces of this machine: entering them, reading their interfaces, carrying out a plan of og_veth."""
+"""Interfaces of network namespaces: reading them, carrying out a plan of og_veth."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ansible.module_utils.og_setns import inside
 from ansible.module_utils.og_veth import Action, Configure, Create, Delete, Interface
-from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
 from pyroute2.netlink.exceptions import NetlinkError
 
 Spaces = Mapping[str, int]
 """Open descriptors of namespaces by name."""
 
-CLONE_NEWNET = 0x40000000
 IFF_UP = 0x1
 IFA_F_NODAD = 0x02
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _setns(descriptor: int) -> None:
-    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"setns: {os.strerror(number)}")
-
-
-@contextlib.contextmanager
-def inside(descriptor: int) -> Iterator[IPRoute]:
-    """Enter a namespace with a netlink socket of it, and come back."""
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _setns(descriptor)
-        try:
-            with IPRoute() as netlink:
-                yield netlink
-        finally:
-            _setns(own)
-    finally:
-        os.close(own)
 
 
 def _belongs(feature: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.og_netns import inside
+from ansible.module_utils.og_setns import inside
 from ansible.module_utils.testing import patch_module_args
 
 from library import veth_link

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SRv6 routes without a kernel: what is refused, what the attribute holds, and that a plan reaches its goal."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv6Address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from og.srv6 import codec
+from og.srv6.plan import Delete, Observed, Put, apply, plan, plan_absent, say, show, undo
+from og.srv6.route import Encap, Local, Opaque, Route, RouteError, check, describe, parse
+from tests.unit.srv6.words import BODIES, SIDS, route_sets, routes, unicast
+
+OURS, OTHERS = 83, 11
+
+
+def observed(options: list[dict[str, Any]], protocol: int = OURS) -> list[Observed]:
+    return [Observed(parse(item), protocol) for item in options]
+
+
+# ---- what is wrong in itself
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (unicast({"seg6local": {"action": "End"}}, prefix="5f00::1/64"), "prefix: '5f00::1/64' is not a prefix"),
+        (unicast({"seg6local": {"action": "End"}}, prefix="5f00::zz/64"), "prefix: '5f00::zz/64' is not a prefix"),
+        (unicast({"seg6local": {"action": "End"}}, prefix=""), "prefix: '' is not a prefix"),
+        (unicast({"seg6local": {"action": "End"}}, prefix="192.0.2.0/24"), "prefix: 192.0.2.0/24: a SID is IPv6"),
+        (unicast({"seg6local": {"action": "End.Y"}}), "seg6local.action: 'End.Y' is not one of End, End.X"),
+        (unicast({"seg6local": {"action": "End.X"}}), "seg6local.nh6: End.X needs it"),
+        (unicast({"seg6local": {"action": "End.DX6", "nh6": "192.0.2.1"}}), "seg6local.nh6: '192.0.2.1' is not a uni"),
+        (
+            unicast({"seg6local": {"action": "End.DX4", "nh4": "5f00::1"}}),
+            "seg6local.nh4: '5f00::1' is not a unicast IPv4",
+        ),
+        (unicast({"seg6local": {"action": "End.DX4", "nh4": "next"}}), "seg6local.nh4: 'next' is not an IPv4 address"),
+        (unicast({"seg6local": {"action": "End.DX6", "nh6": "ff02::1"}}), "seg6local.nh6: 'ff02::1' is not a unicast"),
+        (unicast({"seg6local": {"action": "End.T"}}), "seg6local.table: End.T needs it"),
+        (unicast({"seg6local": {"action": "End.T", "table": -1}}), "seg6local.table: -1 is not a number within"),
+        (unicast({"seg6local": {"action": "End.DT6"}}), "seg6local.table or vrf_table: End.DT6 needs one of them"),
+        (unicast({"seg6local": {"action": "End.DT6", "table": 1, "vrf_table": 1}}), "End.DT6 needs one of them"),
+        (unicast({"seg6local": {"action": "End.DT46", "table": 1}}), "seg6local.table: End.DT46 has no use for it"),
+        (unicast({"seg6local": {"action": "End", "nh6": "::"}}), "seg6local.nh6: End has no use for it"),
+        (unicast({"seg6local": {"action": "End.DT6", "table": 1, "flavors": ["psp"]}}), "flavors: End.DT6 has no use"),
+        (unicast({"seg6local": {"action": "End", "flavors": ["usd"]}}), "flavors: 'usd' is not one of psp, next-csid"),
+        (unicast({"seg6local": {"action": "End.B6.Encaps"}}), "seg6local.segments: End.B6.Encaps needs it"),
+        (unicast({"seg6local": "End"}), "seg6local: not a mapping: 'End'"),
+        (unicast({"encap": {"segments": []}}), "encap.segments: 1 to 16 SIDs are needed"),
+        (unicast({"encap": {"segments": list(SIDS) * 6}}), "encap.segments: 1 to 16 SIDs are needed"),
+        (unicast({"encap": {"segments": ["5f00::1", "fünf"]}}), "encap.segments[1]: 'fünf' is not an IPv6 address"),
+        (unicast({"encap": {"segments": ["::"]}}), "encap.segments[0]: '::' cannot be a SID"),
+        (unicast({"encap": {"segments": ["::1"]}}), "encap.segments[0]: '::1' cannot be a SID"),
+        (unicast({"encap": {"segments": ["ff02::5"]}}), "encap.segments[0]: 'ff02::5' is not a unicast IPv6 address"),
+        (unicast({"encap": {"mode": "l2encap", "segments": ["5f00::1"]}}), "encap.mode: 'l2encap' is not one of"),
+        (unicast({"encap": {"segments": ["5f00::1"], "hmac_key_id": 1 << 32}}), "encap.hmac_key_id: 4294967296 is not"),
+        (
+            unicast({"encap": {"mode": "inline", "segments": ["5f00::1"]}}, prefix="192.0.2.0/24"),
+            "encap.mode: a segment routing header cannot be inserted into IPv4",
+        ),
+        (unicast({"encap": {"segments": ["5f00::1"]}}, gateway="192.0.2.1"), "gateway: '192.0.2.1' is not a unicast"),
+        (
+            unicast({"encap": {"segments": ["5f00::1"]}}, device=""),
+            "device: 5f00:1:31:10::/80 table 254 metric 1024: nee",
+        ),
+        (
+            unicast({"encap": {"segments": ["5f00::1"]}}, device="sixteen-letters-"),
+            "'sixteen-letters-' is not an inter",
+        ),
+        (unicast({"encap": {"segments": ["5f00::1"]}}, device="a/b"), "device: 'a/b' is not an interface name"),
+        (unicast({"encap": {"segments": ["5f00::1"]}}, metric=0), "metric: 0 is not a number within 1.."),
+        (unicast({"encap": {"segments": ["5f00::1"]}}, table=1 << 32), "table: 4294967296 is not a number"),
+        (unicast({"encap": {"segments": ["5f00::1"]}}, table=True), "table: True is not a number"),
+        (unicast({"encap": {"segments": ["5f00::1"]}, "seg6local": {"action": "End"}}), "either encap or seg6local"),
+        (unicast({}), "a unicast route needs either encap or seg6local"),
+        (unicast({}, type="blackhole"), "device: a blackhole route has none"),
+        (unicast({"encap": {"segments": ["5f00::1"]}}, type="local", device=""), "encap: a local route has none"),
+        (unicast({}, type="throw"), "type: 'throw' is not one of unicast, local"),
+    ],
+)
+def test_a_wrong_route_is_refused_by_name(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RouteError) as error:
+        parse(options, "routes[3]")
+    assert str(error.value).startswith("routes[3]")
+    assert message in str(error.value)
+
+
+def test_two_routes_at_one_place_are_refused() -> None:
+    route = parse(unicast({"seg6local": {"action": "End"}}))
+    with pytest.raises(RouteError, match=r"5f00:1:31:10::/80 table 254 metric 1024: wanted twice"):
+        check([route, parse(unicast({"encap": {"segments": ["5f00::1"]}}))])
+
+
+@given(routes())
+def test_a_route_is_described_in_the_words_it_was_asked_for_in(options: dict[str, Any]) -> None:
+    words = describe(parse(options))
+    assert parse(words) == parse(options)
+    assert {name: words[name] for name in options if name not in ("encap", "seg6local")} == {
+        name: value for name, value in options.items() if name not in ("encap", "seg6local")
+    }
+
+
+# ---- the attribute
+
+
+def test_segments_are_on_the_wire_last_one_first() -> None:
+    """RFC 8754 section 2: Segment List[0] is the last segment of the path; encap.red is SEG6_IPTUN_MODE_ENCAP_RED."""
+    kind, payload = codec.encode(Encap("encap.red", SIDS[:2]))
+    assert kind == 5
+    length, attribute, mode = struct.unpack_from("=HHi", payload)
+    assert (length, attribute, mode) == (len(payload), 1, 3)
+    assert payload[8:16] == bytes([0, 4, 4, 1, 1, 0, 0, 0])
+    assert payload[16:] == IPv6Address(SIDS[1]).packed + IPv6Address(SIDS[0]).packed
+
+
+def test_an_hmac_has_its_flag_and_its_tlv() -> None:
+    """RFC 8754 section 2.1.2: type 5, length 38, key id in network order, and room for 32 bytes."""
+    srh = codec.encode_srh(SIDS[:1], 0x01020304, inline=True)
+    assert len(srh) == 8 + 2 * 16 + 40 == 8 * (srh[1] + 1)
+    assert srh[5] == 0x08
+    assert srh[8:24] == bytes(16)  # inline: room for the packet's own destination
+    assert srh[40:] == bytes([5, 38, 0, 0, 1, 2, 3, 4]) + bytes(32)
+
+
+@pytest.mark.parametrize("options", BODIES, ids=str)
+def test_every_body_comes_back(options: dict[str, Any]) -> None:
+    body = parse(unicast(options)).body
+    assert isinstance(body, Encap | Local)
+    assert codec.decode(*codec.encode(body)) == body
+
+
+@given(st.sampled_from([0, 3, 5, 7]), st.binary(max_size=120))
+def test_any_payload_is_kept_as_it_is(kind: int, payload: bytes) -> None:
+    body = codec.decode(kind, payload)
+    if isinstance(body, Opaque):
+        assert codec.encode(body) == (kind, payload)
+    assert codec.counters(payload) == {} or kind  # never raises
+
+
+@given(st.sampled_from(BODIES), st.data())
+def test_a_damaged_payload_is_never_taken_for_another_route(options: dict[str, Any], data: st.DataObject) -> None:
+    body = parse(unicast(options)).body
+    assert isinstance(body, Encap | Local)
+    kind, payload = codec.encode(body)
+    at = data.draw(st.integers(0, len(payload) - 1))
+    damaged = payload[:at] + bytes([payload[at] ^ data.draw(st.integers(1, 255))]) + payload[at + 1 :]
+    found = codec.decode(kind, damaged)
+    if isinstance(body, Encap) and isinstance(found, Encap):
+        assert codec.encode(found) == (kind, damaged)
+
+
+def test_counters_are_read() -> None:
+    values = b"".join(codec.attribute(kind, struct.pack("=Q", value)) for kind, value in ((2, 5), (3, 640), (4, 1)))
+    payload = codec.attribute(1, struct.pack("=I", 1)) + codec.attribute(10 | 0x8000, values)
+    assert codec.counters(payload) == {"packets": 5, "bytes": 640, "errors": 1}
+    assert codec.decode(7, payload) == Local("End", counters=True)
+
+
+# ---- the plan
+
+
+def test_from_nothing_and_again() -> None:
+    wanted = [parse(unicast({"seg6local": {"action": "End"}})), parse({"prefix": "5f00:1::/48", "type": "blackhole"})]
+    actions = plan(wanted, [], OURS)
+    assert actions == [Put(wanted[0]), Put(wanted[1])]
+    assert plan(wanted, apply(actions, [], OURS), OURS) == []
+    assert [say(action) for action in actions][1] == "add blackhole 5f00:1::/48 table 254 metric 1024"
+
+
+def test_a_change_is_one_step() -> None:
+    old = observed([unicast({"seg6local": {"action": "End"}})])
+    new = parse(unicast({"seg6local": {"action": "End.T", "table": 9}}))
+    assert plan([new], old, OURS) == [Put(new, old[0])]
+    assert say(Put(new, old[0])).startswith("replace ")
+
+
+def test_others_routes_are_left_alone() -> None:
+    there = observed([unicast({"seg6local": {"action": "End"}})], OTHERS)
+    with pytest.raises(RouteError, match="taken by a route of protocol 11, which is not ours"):
+        plan([parse(unicast({"seg6local": {"action": "End"}}))], there, OURS)
+    elsewhere = parse(unicast({"seg6local": {"action": "End"}}, metric=5))
+    assert plan([elsewhere], there, OURS, purge=True) == [Put(elsewhere)]
+    assert plan_absent([there[0].route], there, OURS, purge=True) == []
+
+
+def test_a_multipath_route_of_ours_is_replaced() -> None:
+    route = parse(unicast({"seg6local": {"action": "End"}}))
+    there = [Observed(Route(*route.key, body=Opaque(0, b"")), OURS, hops=2)]
+    actions = plan([route], there, OURS)
+    assert actions == [Put(route, there[0])]
+    assert undo(actions[0]) is None
+
+
+def test_surplus_routes_at_one_place_go() -> None:
+    both = observed([unicast({"seg6local": {"action": "End"}}, device=device) for device in ("v0", "v1")])
+    assert plan([both[1].route], both, OURS) == [Delete(both[0])]
+
+
+@given(route_sets(), route_sets(), st.booleans())
+def test_a_plan_reaches_its_goal(before: list[dict[str, Any]], wanted: list[dict[str, Any]], purge: bool) -> None:
+    there = observed(before)
+    goal = [parse(item) for item in wanted]
+    after = apply(plan(goal, there, OURS, purge=purge), there, OURS)
+    assert plan(goal, after, OURS, purge=purge) == []
+    left = [found.route for found in after]
+    assert all(left.count(route) == 1 for route in goal)
+    keys = {route.key for route in goal}
+    others = [found.route for found in there if found.route.key not in keys]
+    assert sorted(map(str, left)) == sorted(map(str, goal + ([] if purge else others)))
+
+
+@given(route_sets(), route_sets(), st.booleans())
+def test_absent_reaches_its_goal(before: list[dict[str, Any]], unwanted: list[dict[str, Any]], purge: bool) -> None:
+    there = observed(before)
+    goal = [parse(item) for item in unwanted]
+    after = apply(plan_absent(goal, there, OURS, purge=purge), there, OURS)
+    keys = {route.key for route in goal}
+    kept = [] if purge else [found.route for found in there if found.route.key not in keys]
+    assert [found.route for found in after] == kept
+
+
+@given(route_sets(), route_sets(), st.booleans())
+def test_every_step_can_be_taken_back(before: list[dict[str, Any]], wanted: list[dict[str, Any]], purge: bool) -> None:
+    there = observed(before)
+    actions = plan([parse(item) for item in wanted], there, OURS, purge=purge)
+    state = apply(actions, there, OURS)
+    for action in reversed(actions):
+        inverse = undo(action)
+        assert inverse is not None
+        # The protocol of a route that is to go is the executor's affair.
+        state = [found for found in state if not isinstance(inverse, Delete) or found.route != inverse.old.route]
+        if isinstance(inverse, Put):
+            state = [found for found in state if found.route.key != inverse.route.key]
+            state.append(Observed(inverse.route, OURS))
+    assert show([], state, OURS) == show([], there, OURS)

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""srv6_route and srv6_route_info against the kernel, in a namespace of their own. `ip` is the oracle."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from library import srv6_route, srv6_route_info
+from tests.unit.conftest import ROOT
+from tests.unit.srv6.words import BODIES, TYPES, line, route_sets, unicast
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces needs root"),
+]
+
+Run = Callable[..., dict[str, Any]]
+NEEDS_VRF = [{"action": "End.DT4", "vrf_table": 100}, {"action": "End.DT46", "vrf_table": 100}]
+
+
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def kernel_routes(space: str, protocol: int = 83) -> list[str]:
+    """Return what `ip` says about our routes, one line each; asked for a protocol it leaves that word out."""
+    lines = ip("-n", space, "-N", "-6", "route", "show", "table", "all", "proto", str(protocol)).splitlines()
+    return sorted(" ".join(item.replace(" metric ", f" proto {protocol} metric ").split()) for item in lines)
+
+
+def lines(routes: list[dict[str, Any]]) -> list[str]:
+    return sorted(line(route) for route in routes)
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[str]:
+    name = f"og-srv6-{secrets.token_hex(3)}"
+    ip("netns", "add", name)
+    ip("-n", name, "link", "set", "lo", "up")
+    ip("-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    for device, address in (("v0", "2001:db8::1/64"), ("v1", "2001:db8:0:1::1/64")):
+        ip("-n", name, "link", "set", device, "up")
+        ip("-n", name, "address", "add", address, "dev", device, "nodad")
+    ip("-n", name, "address", "add", "192.0.2.1/24", "dev", "v0")
+    yield name
+    ip("netns", "delete", name)
+
+
+@pytest.fixture
+def space(namespace: str) -> Iterator[str]:
+    yield namespace
+    for family in ("-4", "-6"):
+        for protocol in ("83", "84", "static"):
+            ip("-n", namespace, family, "route", "flush", "table", "all", "proto", protocol)
+
+
+@pytest.fixture
+def run(space: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*routes: dict[str, Any], module: Any = srv6_route, **options: Any) -> dict[str, Any]:
+        listed = {"routes": list(routes)} if module is srv6_route and "prefix" not in options else {}
+        with patch_module_args({"netns": space, **listed, **options}), pytest.raises(SystemExit):
+            module.main()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    return call
+
+
+@pytest.mark.parametrize("body", BODIES, ids=str)
+def test_every_action_and_mode(space: str, run: Run, body: dict[str, Any]) -> None:
+    """Create, no-op, change, check mode, delete: for each the kernel's own word."""
+    route, other = unicast(body), unicast({"seg6local": {"action": "End.T", "table": 77}}, device="v1")
+    assert run(route, _ansible_check_mode=True)["changed"] is True
+    assert kernel_routes(space) == []
+    created = run(route)
+    assert created["actions"] == ["add 5f00:1:31:10::/80 table 254 metric 1024"]
+    assert kernel_routes(space) == lines([route])
+    assert created["diff"]["before"] == {"routes": []}
+    assert created["diff"]["after"] == {"routes": created["routes"]}
+
+    again = run(route)
+    assert (again["changed"], again["actions"]) == (False, [])
+    assert again["diff"]["before"] == again["diff"]["after"]
+
+    assert run(other, _ansible_check_mode=True)["actions"] == ["replace 5f00:1:31:10::/80 table 254 metric 1024"]
+    assert kernel_routes(space) == lines([route])
+    assert run(other)["changed"] is True
+    assert kernel_routes(space) == lines([other])
+    assert run(route)["changed"] is True
+    assert kernel_routes(space) == lines([route])
+
+    assert run(route, state="absent", _ansible_check_mode=True)["changed"] is True
+    assert kernel_routes(space) == lines([route])
+    assert run(route, state="absent")["actions"] == ["delete 5f00:1:31:10::/80 table 254 metric 1024"]
+    assert kernel_routes(space) == []
+    assert run(route, state="absent")["changed"] is False
+
+
+@pytest.mark.parametrize("kind", sorted(TYPES))
+def test_local_and_discard_routes(space: str, run: Run, kind: str) -> None:
+    route = {"prefix": "5f00:1:31::/64", "type": kind, "table": 99}
+    assert run(route)["changed"] is True
+    assert kernel_routes(space) == lines([route])
+    assert run(route)["changed"] is False
+    tunnel = unicast({"seg6local": {"action": "End"}}, prefix="5f00:1:31::/64", table=99)
+    assert run(tunnel)["changed"] is True
+    assert kernel_routes(space) == lines([tunnel])
+    assert run(route)["changed"] is True
+    assert run(route, state="absent")["changed"] is True
+    assert kernel_routes(space) == []
+
+
+@pytest.mark.parametrize("action", NEEDS_VRF, ids=str)
+def test_actions_of_a_vrf(space: str, run: Run, action: dict[str, Any]) -> None:
+    """Where the kernel has VRF the route is made; where not, the module says what is missing."""
+    made = subprocess.run(
+        ["ip", "-n", space, "link", "add", "vrf100", "type", "vrf", "table", "100"], capture_output=True, check=False
+    )
+    if made.returncode == 0:
+        ip("netns", "exec", space, "sysctl", "-qw", "net.vrf.strict_mode=1")
+        ip("-n", space, "link", "set", "vrf100", "up")
+        assert run(unicast({"seg6local": action}))["changed"] is True
+        assert run(unicast({"seg6local": action}))["changed"] is False
+        assert run(unicast({"seg6local": action}), state="absent")["changed"] is True
+        ip("-n", space, "link", "delete", "vrf100")
+        return
+    answer = run(unicast({"seg6local": {"action": "End"}}, metric=5), unicast({"seg6local": action}))
+    assert answer["failed"] is True
+    assert f"{action['action']} needs a VRF (CONFIG_NET_VRF) bound to table 100" in answer["msg"]
+    assert "nothing was changed" in answer["msg"]
+    assert kernel_routes(space) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"gateway": "192.0.2.7"}, {"table": 1000, "metric": 7}])
+def test_ipv4_into_srv6(space: str, run: Run, options: dict[str, Any]) -> None:
+    route = {"prefix": "198.51.100.0/24", "device": "v0", "encap": {"segments": ["5f00:1::1"]}} | options
+    assert run(route)["changed"] is True
+    found = ip("-n", space, "-N", "route", "show", "table", "all", "proto", "83")
+    assert "198.51.100.0/24 encap seg6 mode encap segs 1 [ 5f00:1::1 ]" in " ".join(found.split())
+    assert f"metric {options.get('metric', 1024)}" in found
+    assert run(route)["changed"] is False
+    assert run(route | {"encap": {"mode": "encap.red", "segments": ["5f00:1::1"]}})["changed"] is True
+    discard = {name: value for name, value in route.items() if name in ("prefix", "table", "metric")}
+    assert run(discard | {"type": "blackhole"})["changed"] is True
+    assert run(discard | {"type": "blackhole"})["changed"] is False
+    assert run(route, state="absent")["changed"] is True
+    assert ip("-n", space, "-N", "route", "show", "table", "all", "proto", "83") == ""
+
+
+def test_one_route_without_a_list(space: str, run: Run) -> None:
+    body = {"seg6local": {"action": "End.DT6", "table": 255}}
+    assert run(**unicast(body))["changed"] is True
+    assert kernel_routes(space) == lines([unicast(body)])
+    assert run(unicast(body))["changed"] is False
+    assert "mutually exclusive" in run(unicast(body), routes=[], **unicast(body))["msg"]
+
+
+def test_purge_takes_our_own_and_nothing_else(space: str, run: Run) -> None:
+    ip("-n", space, "route", "add", "5f00:9::/64", "dev", "v0", "proto", "static")
+    ip("-n", space, "route", "add", "5f00:8::/64", "encap", "seg6local", "action", "End", "dev", "v0", "proto", "84")
+    others = (kernel_routes(space, 4), kernel_routes(space, 84))
+    first = [
+        unicast({"seg6local": {"action": "End"}}, metric=metric, table=table) for metric in (1, 2) for table in (254, 9)
+    ]
+    run(*first, {"prefix": "5f00:7::/64", "type": "blackhole"})
+    # One of ours that this module would never make goes as well.
+    ip("-n", space, "route", "add", "5f00:6::/64", "via", "fe80::1", "dev", "v0", "proto", "83", "mtu", "1400")
+    assert len(kernel_routes(space)) == 6
+    shown = run(first[0], purge=True, _ansible_check_mode=True)
+    assert len(shown["actions"]) == 5
+    assert len(kernel_routes(space)) == 6
+    assert run(first[0], purge=True)["actions"] == shown["actions"]
+    assert kernel_routes(space) == lines([first[0]])
+    assert run(first[0], purge=True)["changed"] is False
+    assert run(state="absent", purge=True)["changed"] is True
+    assert kernel_routes(space) == []
+    assert (kernel_routes(space, 4), kernel_routes(space, 84)) == others
+
+
+def test_a_place_of_somebody_else_stops_everything(space: str, run: Run) -> None:
+    ip("-n", space, "route", "add", "5f00:1:31:10::/80", "dev", "v0", "proto", "static", "metric", "1024")
+    before = kernel_routes(space, 4)
+    answer = run(unicast({"seg6local": {"action": "End"}}, metric=5), unicast({"seg6local": {"action": "End"}}))
+    assert "taken by a route of protocol 4, which is not ours (83)" in answer["msg"]
+    assert kernel_routes(space) == []
+    assert run(unicast({"seg6local": {"action": "End"}}), state="absent")["changed"] is False
+    assert kernel_routes(space, 4) == before
+
+
+def test_multipath_and_doubled_routes_of_ours_are_tidied(space: str, run: Run) -> None:
+    route = unicast({"seg6local": {"action": "End"}})
+    hops = ["nexthop", "via", "fe80::1", "dev", "v0", "nexthop", "via", "fe80::2", "dev", "v1"]
+    ip("-n", space, "-6", "route", "add", route["prefix"], "proto", "83", *hops)
+    assert run(route)["actions"] == ["replace 5f00:1:31:10::/80 table 254 metric 1024"]
+    assert kernel_routes(space) == lines([route])
+    ip("-n", space, "-6", "route", "append", route["prefix"], "dev", "v1", "proto", "83", "metric", "1024")
+    assert len(kernel_routes(space)) == 2
+    assert run(route)["changed"] is True
+    assert kernel_routes(space) == lines([route])
+    ip("-n", space, "-6", "route", "del", route["prefix"])
+    ip("-n", space, "-6", "route", "add", route["prefix"], "proto", "83", *hops)
+    assert run(route, state="absent")["changed"] is True
+    assert kernel_routes(space) == []
+
+
+def test_what_was_done_before_a_refusal_is_taken_back(space: str, run: Run) -> None:
+    """The kernel refuses the last of four steps (End.X has no psp): an add, a change and a deletion come back."""
+    before = [
+        unicast({"encap": {"segments": ["5f00:5::1"], "hmac_key_id": 5}}, prefix="5f00:2::/64"),
+        unicast({"seg6local": {"action": "End.B6.Encaps", "segments": ["5f00:5::1"]}}, prefix="5f00:3::/64"),
+    ]
+    run(*before)
+    ip("-n", space, "-6", "route", "append", "5f00:2::/64", "dev", "v1", "proto", "83", "metric", "1024")
+    stood = kernel_routes(space)
+    answer = run(
+        unicast({"seg6local": {"action": "End"}}, prefix="5f00:1::/64"),
+        before[0],
+        {"prefix": "5f00:3::/64", "type": "blackhole"},
+        unicast({"seg6local": {"action": "End.X", "nh6": "fe80::1", "flavors": ["psp"]}}, prefix="5f00:4::/64"),
+    )
+    if "failed" not in answer:
+        pytest.skip("this kernel takes End.X with psp: nothing to refuse")
+    assert answer["msg"].startswith("add 5f00:4::/64 table 254 metric 1024: ")
+    assert "nothing was changed" in answer["msg"]
+    assert answer["not_taken_back"] == []
+    assert kernel_routes(space) == stood
+
+
+@pytest.mark.parametrize(
+    ("routes", "options", "message"),
+    [
+        (
+            [unicast({"encap": {"segments": ["5f00::zz"]}})],
+            {},
+            "routes[1].encap.segments[0]: '5f00::zz' is not an IPv6",
+        ),
+        ([unicast({"seg6local": {"action": "End.Q"}})], {}, "value of action must be one of: End, End.X"),
+        (
+            [unicast({"seg6local": {"action": "End"}}, device="none0", metric=9)],
+            {},
+            "no such device: none0; nothing was changed",
+        ),
+        ([], {"protocol": 4}, "protocol: 4 is not within 5..255"),
+        ([], {"netns": "../etc"}, "netns: '../etc' is not the name of a network namespace"),
+        ([], {"netns": "og-none"}, "network namespace og-none: No such file or directory"),
+    ],
+)
+def test_wrong_input_changes_nothing(
+    space: str, run: Run, routes: list[dict[str, Any]], options: dict[str, Any], message: str
+) -> None:
+    answer = run(unicast({"seg6local": {"action": "End"}}), *routes, **options)
+    assert answer["failed"] is True
+    assert message in answer["msg"]
+    assert "Traceback" not in answer["msg"]
+    assert kernel_routes(space) == []
+
+
+def test_without_permission_one_clear_message(space: str) -> None:
+    """The module as a program, inside the namespace, with CAP_NET_ADMIN taken away."""
+    arguments = {"ANSIBLE_MODULE_ARGS": unicast({"seg6local": {"action": "End"}})}
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import ansible.module_utils as u; "
+        f"u.__path__.append({str(ROOT / 'module_utils')!r}); from ansible.module_utils import basic; "
+        f"basic._ANSIBLE_ARGS = {json.dumps(arguments).encode()!r}; basic._ANSIBLE_PROFILE = 'legacy'; "
+        "from library import srv6_route; srv6_route.main()"
+    )
+    command = ["ip", "netns", "exec", space, "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    done = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert answer["msg"] == (
+        "add 5f00:1:31:10::/80 table 254 metric 1024: Operation not permitted; CAP_NET_ADMIN is needed; "
+        "nothing was changed"
+    )
+    assert kernel_routes(space) == []
+
+
+def test_a_kernel_that_disagrees_is_noticed(space: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody takes the route away between the step and the second look."""
+    execute: Callable[..., None] = vars(srv6_route)["execute"]
+
+    def and_somebody(*arguments: Any) -> None:
+        execute(*arguments)
+        ip("-n", space, "-6", "route", "del", "5f00:1:31:10::/80")
+
+    monkeypatch.setattr(srv6_route, "execute", and_somebody)
+    answer = run(unicast({"seg6local": {"action": "End"}}))
+    assert answer["failed"] is True
+    assert "the kernel's routes differ from the plan. Missing: [{'prefix': '5f00:1:31:10::/80'" in answer["msg"]
+
+
+def test_info_reads_what_is_there(space: str, run: Run) -> None:
+    ours = [unicast({"seg6local": {"action": "End", "counters": True}}), {"prefix": "5f00:7::/64", "type": "blackhole"}]
+    run(*ours)
+    ip(
+        "-n",
+        space,
+        "route",
+        "add",
+        "5f00:8::/64",
+        "encap",
+        "seg6",
+        "mode",
+        "encap",
+        "segs",
+        "5f00::1",
+        "dev",
+        "v0",
+        "proto",
+        "84",
+    )
+    ip(
+        "-n",
+        space,
+        "route",
+        "add",
+        "5f00:6::/64",
+        "encap",
+        "seg6",
+        "mode",
+        "l2encap",
+        "segs",
+        "5f00::1",
+        "dev",
+        "v0",
+        "proto",
+        "84",
+    )
+
+    def prefixes(**options: Any) -> list[str]:
+        return [route["prefix"] for route in run(module=srv6_route_info, **options)["routes"]]
+
+    assert prefixes() == ["5f00:1:31:10::/80", "5f00:6::/64", "5f00:8::/64"]
+    assert prefixes(protocol=83) == ["5f00:1:31:10::/80", "5f00:7::/64"]
+    assert prefixes(table=9) == []
+    first, second, third = run(module=srv6_route_info)["routes"]
+    assert first["counted"] == {"packets": 0, "bytes": 0, "errors": 0}
+    assert first["seg6local"] == {"action": "End", "counters": True}
+    assert second["other"].startswith("lwtunnel 5 ")
+    assert third["encap"] == {"mode": "encap", "segments": ["5f00::1"]}
+    # What info says can be asked for again.
+    assert (
+        run({name: value for name, value in first.items() if name not in ("protocol", "counted")})["changed"] is False
+    )
+    assert "og-none" in run(module=srv6_route_info, netns="og-none")["msg"]
+
+
+steps = st.lists(
+    st.tuples(route_sets(), st.sampled_from(["present", "absent"]), st.booleans(), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+def asked_for(there: dict[Any, Any], routes: list[dict[str, Any]], state: str, *, purge: bool) -> dict[Any, Any]:
+    """Return what the documentation says must be there after one call."""
+    named = {(route["prefix"], route["table"], route["metric"]): route for route in routes}
+    if purge:
+        return named if state == "present" else {}
+    if state == "present":
+        return there | named
+    return {key: route for key, route in there.items() if key not in named}
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps)
+def test_any_sequence_ends_in_the_state_asked_for(space: str, run: Run, sequence: list[Any]) -> None:
+    run(state="absent", purge=True)
+    there: dict[Any, Any] = {}
+    for routes, state, purge, check_mode in sequence:
+        wanted = there if check_mode else asked_for(there, routes, state, purge=purge)
+        answer = run(*routes, state=state, purge=purge, _ansible_check_mode=check_mode)
+        assert "failed" not in answer, answer["msg"]
+        assert answer["changed"] is (asked_for(there, routes, state, purge=purge) != there)
+        there = wanted
+        assert kernel_routes(space) == lines(list(there.values()))
