@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INVENTORIES = sorted(path.parent for path in (ROOT / "inventories").glob("*/hosts.yml"))
 
 SITE: dict[str, Any] = {
+    "og_lab": True,
     "og_sid_block": "5f00::/16",
     "og_fabric_block": "2001:db8:f000::/36",
     "og_client_block": "2001:db8:c000::/36",
@@ -92,6 +93,15 @@ def test_one_problem_is_told_once(site: dict[str, Any], hosts: dict[str, Any], w
     assert len(found) == len(wanted), found
     for problem, start in zip(found, wanted, strict=True):
         assert problem.startswith(start), found
+
+
+def test_only_a_lab_makes_its_network_and_clients() -> None:
+    hosts = {name: host for name, host in HOSTS.items() if not {"network_routers", "clients"} & set(host["groups"])}
+    assert check_inventory(SITE | {"og_lab": False}, hosts, ["inventories/none"]) == []
+    assert [problem.split(":")[0] for problem in check_inventory(SITE, hosts, ["inventories/none"])] == [
+        "network_routers",
+        "clients",
+    ]
 
 
 @pytest.mark.parametrize(

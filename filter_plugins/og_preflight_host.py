@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of one host before anything is installed on it. A problem says what, where it is set, and how to mend it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleFilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+# Kernel options, and what does not work without them. A host that does not tell its options is not judged by them.
+OPTIONS: dict[str, dict[str, str]] = {
+    "agent": {
+        "CONFIG_IPV6_SEG6_LWTUNNEL": "SRv6 in the kernel (og_agent_mode: kernel)",
+        "CONFIG_NET_CLS_BPF": "the agent's egress program",
+        "CONFIG_BPF_JIT": "the agent's programs at full speed",
+    },
+    "gateway": {"CONFIG_XDP_SOCKETS": "the data plane's port (og_dataplane_port: af_xdp)"},
+}
+
+# Who may already listen where: the programs that this project itself installs there.
+PORTS: dict[str, dict[int, tuple[str, ...]]] = {
+    "gateway": {179: ("gobgpd",), 9441: ("python3",)},
+    "consul": {8300: ("consul",), 8301: ("consul",), 8302: ("consul",), 8500: ("consul",)},
+    "monitor": {8086: ("influxd",), 3000: ("grafana", "grafana-server")},
+    "network": {179: ("bgpd",)},
+}
+SMALLEST_MEMORY_KB = 900 * 1024
+HUGEPAGE_KB = 2048
+ETHERNET_CLASS = "0x0200"
+
+
+@dataclass
+class Facts:
+    """What the host told (roles/og_preflight/files/host_facts.sh)."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    free_mb: dict[str, int] = field(default_factory=dict)
+    listeners: dict[int, set[str]] = field(default_factory=dict)
+    pci_interfaces: list[str] = field(default_factory=list)
+
+
+def read_facts(lines: Iterable[str]) -> Facts:
+    """Read the lines `key value`. Raises AnsibleFilterError for one that is none."""
+    facts = Facts()
+    for line in lines:
+        key, _, value = line.strip().partition(" ")
+        try:
+            match key:
+                case "option":
+                    name, _, state = value.partition("=")
+                    facts.options[name] = state
+                case "free_mb":
+                    path, _, number = value.rpartition(" ")
+                    facts.free_mb[path] = int(number)
+                case "listener":
+                    number, _, program = value.partition(" ")
+                    facts.listeners.setdefault(int(number), set()).add(program)
+                case "pci_interface":
+                    facts.pci_interfaces.append(value)
+                case _:
+                    facts.values[key] = value
+        except ValueError as error:
+            raise AnsibleFilterError(f"host facts: not understood: {line!r}") from error
+    return facts
+
+
+def _version(text: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(part) for part in found.group().split(".")) if found else ()
+
+
+def _processors(text: str) -> set[int]:
+    """Return the numbers of a list such as `2-5,8`. Raises ValueError."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+class _Checker:
+    """Collects the problems of one host."""
+
+    def __init__(self, facts: Facts, wanted: Mapping[str, Any]) -> None:
+        self.facts = facts
+        self.wanted = wanted
+        self.role = str(wanted["role"])
+        self.is_gateway = self.role in ("hasher", "router")
+        self.problems: list[str] = []
+
+    def say(self, what: str, where: str, how: str) -> None:
+        """Note a problem."""
+        self.problems.append(f"{what}. Set by {where}. {how}")
+
+    def value(self, key: str) -> str:
+        return self.facts.values.get(key, "")
+
+    def kernel(self) -> None:
+        """New enough, with SRv6, and BTF where programs read kernel structures."""
+        if _version(self.value("kernel")) < _version(str(self.wanted["kernel_min"])):
+            self.say(
+                f"Linux {self.value('kernel')} is older than {self.wanted['kernel_min']}",
+                "the host's operating system; the limit is og_preflight_kernel_min",
+                "Install a newer kernel and reboot.",
+            )
+        if self.role == "network":
+            return
+        if not self.value("seg6"):
+            self.say(
+                "the kernel knows no SRv6: no /proc/sys/net/ipv6/conf/all/seg6_enabled",
+                "the kernel's option CONFIG_IPV6_SEG6_LWTUNNEL",
+                "Use a kernel that has it, such as Debian's.",
+            )
+        if self.role == "agent" and not self.value("btf"):
+            self.say(
+                "no /sys/kernel/btf/vmlinux: the agent's programs find kernel fields by it",
+                "the kernel's option CONFIG_DEBUG_INFO_BTF",
+                "Use a kernel that has it, such as Debian's.",
+            )
+        kind = "gateway" if self.is_gateway else self.role
+        for name, reason in OPTIONS.get(kind, {}).items():
+            if name == "CONFIG_XDP_SOCKETS" and self.wanted["port"] != "af_xdp":
+                continue
+            if self.facts.options.get(name) == "n":
+                self.say(f"{name} is off: {reason}", "the kernel's build", "Use a kernel that has it.")
+
+    def memory(self) -> None:
+        """Enough for what is asked for."""
+        total = int(self.value("memory_kb") or 0)
+        if total < SMALLEST_MEMORY_KB:
+            self.say(f"{total // 1024} MiB of memory, less than 1 GiB", "the machine", "Give it more.")
+        pages = int(self.wanted["hugepages"])
+        if not self.is_gateway or not pages:
+            return
+        if not self.value("hugepages"):
+            self.say(
+                "no hugepages of 2 MiB (/sys/kernel/mm/hugepages/hugepages-2048kB)",
+                f"og_dataplane_hugepages: {pages}",
+                "Use a kernel with CONFIG_HUGETLBFS, or set it to 0.",
+            )
+        elif pages * HUGEPAGE_KB > total * 3 // 4:
+            self.say(
+                f"{pages} hugepages are {pages * 2} MiB of {total // 1024} MiB of memory",
+                "og_dataplane_hugepages",
+                "Leave the system at least a quarter.",
+            )
+
+    def processors(self) -> None:
+        """The processors of the data plane are there, and one is left for the rest."""
+        text = str(self.wanted["cpus"])
+        if not self.is_gateway or not text:
+            return
+        there = int(self.value("processors") or 1)
+        try:
+            numbers = _processors(text)
+        except ValueError:
+            self.say(f"not a list of processors: {text!r}", "og_dataplane_cpus", 'Write it as "2-5" or "2,4,6".')
+            return
+        if max(numbers) >= there:
+            self.say(f"processor {max(numbers)} of {there} (0 to {there - 1})", "og_dataplane_cpus", "Name others.")
+        elif len(numbers) >= there:
+            self.say("no processor is left for the system", "og_dataplane_cpus", "Leave at least processor 0.")
+        if int(self.wanted["threads"]) > len(numbers):
+            self.say(
+                f"{self.wanted['threads']} threads on {len(numbers)} processors",
+                "og_dataplane_threads and og_dataplane_cpus",
+                "Each thread polls and needs a processor of its own.",
+            )
+
+    def port(self) -> None:
+        """The data port is there and can carry the fabric; a whole device is not the one the host lives by."""
+        interface = str(self.wanted["interface"])
+        if "interface_mtu" not in self.facts.values:
+            if interface:
+                self.say(f"there is no interface {interface}", "og_data_port", "`ip -br link` lists what there is.")
+        # Where the role og_node sets the port up, it will set the MTU too.
+        elif not self.wanted["sets_port"] and int(self.value("interface_mtu")) < int(self.wanted["mtu"]):
+            self.say(
+                f"{interface} has an MTU of {self.value('interface_mtu')}, the fabric needs {self.wanted['mtu']}",
+                "the host's network configuration (og_node_port_enabled is off); the need is og_fabric_mtu",
+                "Raise it there, and on the switch.",
+            )
+        if self.is_gateway and self.wanted["port"] == "pci":
+            self._pci(interface)
+
+    def _pci(self, interface: str) -> None:
+        address = str(self.wanted["pci_address"])
+        if not re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", address):
+            self.say(
+                f"not a PCI address: {address!r}",
+                "og_dataplane_pci_address",
+                "`lspci -D | grep Ethernet` lists them: 0000:3b:00.0.",
+            )
+            return
+        if "pci_class" not in self.facts.values:
+            self.say(
+                f"there is no PCI device {address}",
+                "og_dataplane_pci_address",
+                "`lspci -D | grep Ethernet` lists what there is.",
+            )
+            return
+        if not self.value("pci_class").startswith(ETHERNET_CLASS):
+            self.say(
+                f"{address} is no Ethernet controller (class {self.value('pci_class')})",
+                "og_dataplane_pci_address",
+                "`lspci -D | grep Ethernet` lists them.",
+            )
+        if not self.value("vfio"):
+            self.say(
+                "the kernel has no vfio-pci",
+                "og_dataplane_port: pci",
+                "Install the kernel's package of modules, or use af_xdp.",
+            )
+        if not self.value("pci_iommu"):
+            self.say(
+                f"{address} is in no IOMMU group, so vfio-pci does not take it",
+                "the firmware (VT-d, AMD-Vi) and the kernel's command line",
+                "Switch it on; on Intel boot with intel_iommu=on.",
+            )
+        if interface in self.facts.pci_interfaces:
+            self.say(
+                f"{address} is {interface}, by which the host itself is reached: vfio-pci would take it away",
+                "og_dataplane_pci_address and og_data_port",
+                "Give the data plane another port, or use af_xdp.",
+            )
+
+    def disk(self) -> None:
+        """There is room for releases and state."""
+        for path, free in self.facts.free_mb.items():
+            if free < int(self.wanted["free_mb"]):
+                self.say(
+                    f"{path} has {free} MiB free, less than {self.wanted['free_mb']}",
+                    "the host's disk; the limit is og_preflight_free_mb",
+                    "Make room, or keep fewer releases (og_release_keep).",
+                )
+
+    def time(self) -> None:
+        """The clock is set by something. A container has its machine's."""
+        if not self.value("container") and self.value("time") != "yes":
+            self.say(
+                "the clock is not synchronised",
+                "the host (`timedatectl`)",
+                "Run a time service: `apt install chrony` or systemd-timesyncd.",
+            )
+
+    def ports(self) -> None:
+        """Nobody else listens where we will."""
+        kinds = [self.role]
+        if self.is_gateway:
+            kinds = ["gateway", "consul"]
+        elif self.role in ("agent", "monitor"):
+            kinds.append("consul")
+        for number, ours in [item for kind in kinds for item in PORTS.get(kind, {}).items()]:
+            others = self.facts.listeners.get(number, set()) - set(ours)
+            if others:
+                self.say(
+                    f"TCP port {number} is taken by {', '.join(sorted(others)) or 'another program'}",
+                    "the host",
+                    f"It is needed by {ours[0]}: stop the other one (`ss -ltnp`).",
+                )
+
+    def secrets(self) -> None:
+        """The one secret that all gateway nodes share is a seed, not a placeholder."""
+        seed = self.wanted.get("flow_seed")
+        if self.is_gateway and seed is not None and not re.fullmatch("[0-9a-f]{32}", str(seed)):
+            self.say(
+                "the flow seed is not 32 hex digits",
+                "og_dataplane_flow_seed (vault_og_flow_seed)",
+                "Make one with `openssl rand -hex 16` and keep it in the vault.",
+            )
+
+
+def og_host_problems(lines: Iterable[str], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the problems of a host; empty if there are none.
+
+    `lines` is what host_facts.sh printed. `wanted` holds role, port, interface, pci_address, mtu, sets_port, hugepages,
+    cpus, threads, kernel_min, free_mb, and flow_seed where it is given.
+    """
+    checker = _Checker(read_facts(lines), wanted)
+    for check in (
+        checker.kernel,
+        checker.memory,
+        checker.processors,
+        checker.port,
+        checker.disk,
+        checker.time,
+        checker.ports,
+        checker.secrets,
+    ):
+        check()
+    return checker.problems
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"og_host_problems": og_host_problems}

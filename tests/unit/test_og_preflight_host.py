@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Preflight of a host: a good one passes; each thing that is wrong is said with where it is set and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from filter_plugins.og_preflight_host import og_host_problems, read_facts
+
+SCRIPT = Path(__file__).resolve().parents[2] / "roles/og_preflight/files/host_facts.sh"
+PCI = "0000:3b:00.0"
+HOST = {
+    "kernel": "6.12.48+deb13-amd64",
+    "processors": "8",
+    "container": "",
+    "option": "CONFIG_XDP_SOCKETS=y",
+    "seg6": "yes",
+    "btf": "yes",
+    "hugepages": "0",
+    "memory_kb": "16000000",
+    "interface_mtu": "9000",
+    "free_mb": "/opt/og 20000",
+    "time": "yes",
+    "listener": "22 sshd",
+    "pci_class": "0x020000",
+    "pci_driver": "ice",
+    "pci_iommu": "yes",
+    "vfio": "yes",
+}
+WANTED: dict[str, Any] = {
+    "role": "hasher",
+    "port": "pci",
+    "interface": "bond0",
+    "pci_address": PCI,
+    "mtu": 9000,
+    "sets_port": False,
+    "hugepages": 1024,
+    "cpus": "2-5",
+    "threads": 4,
+    "kernel_min": "6.12",
+    "free_mb": 1024,
+    "flow_seed": "0" * 32,
+}
+
+
+def problems(host: dict[str, str | None] | None = None, **wanted: Any) -> list[str]:
+    facts = {key: value for key, value in (HOST | (host or {})).items() if value is not None}
+    return og_host_problems([f"{key} {value}" for key, value in facts.items()], WANTED | wanted)
+
+
+@pytest.mark.parametrize("role", ["hasher", "router", "agent", "monitor", "client", "network"])
+def test_a_good_host_passes(role: str) -> None:
+    assert problems(role=role) == []
+
+
+def test_a_container_has_no_clock_and_no_kernel_options_of_its_own() -> None:
+    assert problems({"container": "docker", "time": "", "option": "CONFIG_XDP_SOCKETS=?"}, port="af_xdp") == []
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted", "said"),
+    [
+        ({"kernel": "6.1.0-40-amd64"}, {}, ["Linux 6.1.0-40-amd64 is older than 6.12", "og_preflight_kernel_min"]),
+        ({"seg6": None}, {}, ["knows no SRv6", "CONFIG_IPV6_SEG6_LWTUNNEL"]),
+        ({"btf": None}, {"role": "agent"}, ["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"]),
+        ({"option": "CONFIG_XDP_SOCKETS=n"}, {"port": "af_xdp"}, ["CONFIG_XDP_SOCKETS is off"]),
+        ({"memory_kb": "500000"}, {"hugepages": 0}, ["488 MiB of memory"]),
+        ({"hugepages": None}, {}, ["no hugepages", "og_dataplane_hugepages: 1024"]),
+        ({}, {"hugepages": 7000}, ["14000 MiB of 15625 MiB", "og_dataplane_hugepages"]),
+        ({}, {"cpus": "2-8"}, ["processor 8 of 8", "og_dataplane_cpus"]),
+        ({}, {"cpus": "2:5"}, ["not a list of processors: '2:5'", "og_dataplane_cpus"]),
+        ({}, {"cpus": "0-7"}, ["no processor is left", "og_dataplane_cpus"]),
+        ({}, {"cpus": "2-3"}, ["4 threads on 2 processors", "og_dataplane_threads"]),
+        ({"interface_mtu": None}, {}, ["there is no interface bond0", "og_data_port"]),
+        ({"interface_mtu": "1500"}, {}, ["bond0 has an MTU of 1500, the fabric needs 9000", "og_fabric_mtu"]),
+        ({}, {"pci_address": "3b:00.0"}, ["not a PCI address: '3b:00.0'", "og_dataplane_pci_address"]),
+        ({"pci_class": None}, {}, [f"there is no PCI device {PCI}", "og_dataplane_pci_address"]),
+        ({"pci_class": "0x010802"}, {}, [f"{PCI} is no Ethernet controller"]),
+        ({"vfio": None}, {}, ["no vfio-pci", "og_dataplane_port"]),
+        ({"pci_iommu": None}, {}, ["no IOMMU group", "intel_iommu=on"]),
+        ({"pci_interface": "bond0"}, {}, [f"{PCI} is bond0", "og_data_port"]),
+        ({"free_mb": "/opt/og 1000"}, {}, ["/opt/og has 1000 MiB free", "og_preflight_free_mb"]),
+        ({"time": "no"}, {}, ["the clock is not synchronised", "chrony"]),
+        ({"listener": "179 bird"}, {}, ["TCP port 179 is taken by bird", "gobgpd"]),
+        ({"listener": "8500 nginx"}, {"role": "agent"}, ["TCP port 8500 is taken by nginx", "consul"]),
+        ({}, {"flow_seed": "CHANGE ME"}, ["the flow seed is not 32 hex digits", "vault_og_flow_seed"]),
+    ],
+)
+def test_one_problem_is_told_once(host: dict[str, str | None], wanted: dict[str, Any], said: list[str]) -> None:
+    (problem,) = problems(host, **wanted)
+    for text in said:
+        assert text in problem
+    assert ". Set by " in problem
+
+
+def test_a_port_that_a_role_sets_up_may_be_anything_now() -> None:
+    assert problems({"interface_mtu": "1500"}, sets_port=True) == []
+
+
+def test_our_own_programs_may_listen() -> None:
+    assert problems({"listener": "179 gobgpd"}) == []
+
+
+def test_lines_that_are_none() -> None:
+    with pytest.raises(AnsibleFilterError, match="not understood: 'listener x sshd'"):
+        read_facts(["listener x sshd"])
+
+
+def test_the_script_tells_about_this_machine() -> None:
+    environment = os.environ | {"OG_INTERFACE": "lo", "OG_PCI_ADDRESS": "", "OG_PATHS": "/nonexistent/og /"}
+    done = subprocess.run(["sh", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    facts = read_facts(done.stdout.splitlines())
+    assert facts.values["kernel"] == os.uname().release
+    assert int(facts.values["interface_mtu"]) == int(Path("/sys/class/net/lo/mtu").read_text())
+    assert facts.free_mb["/nonexistent/og"] == facts.free_mb["/"] > 0
+    assert "pci_class" not in facts.values
