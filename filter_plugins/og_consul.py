@@ -12,13 +12,14 @@ HEALTH_URL = "http://127.0.0.1:9441/health"
 CHECK = {"interval": "1s", "timeout": "1s"}
 
 
-def _capacity(value: object) -> str:
-    """Give what one server can carry: a number, or one under the name of its unit as in the policy file."""
+def _capacity(value: object) -> dict[str, str]:
+    """Give what one server can carry: a number of connections, or one under its unit as in the policy file."""
+    unit = ""
     if isinstance(value, Mapping) and len(value) == 1:
-        value = next(iter(value.values()))
+        unit, value = next(iter(value.items()))
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise AnsibleFilterError(f"capacity: a whole number, or one under its unit, is wanted, not {value!r}")
-    return str(value)
+    return {"capacity": str(value)} | ({"capacity_unit": str(unit)} if unit else {})
 
 
 def _weight(value: object) -> str:
@@ -49,7 +50,7 @@ def og_consul_services(
             raise AnsibleFilterError(f"og_services: {service.get('name', dict(service))!r} has no {', '.join(missing)}")
         meta = {"service": service["name"], "locator": locator, "weight": _weight(weight)}
         if "capacity" in service:
-            meta["capacity"] = _capacity(service["capacity"])
+            meta |= _capacity(service["capacity"])
         definitions.append(
             {
                 "id": service["name"],

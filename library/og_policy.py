@@ -43,10 +43,32 @@ options:
     description: Names of the services the inventory defines. Without it any name is accepted.
     type: list
     elements: str
+  site:
+    description: The site whose policy it is. Without it, nothing is said about other sites.
+    type: str
+  sites:
+    description: Names of all sites of the inventory. Without it any name is accepted.
+    type: list
+    elements: str
+  other_policies:
+    description:
+      - Policies of other sites, by site. Refused is a policy that with these sends flows in a circle.
+      - Needs O(site). One of these that is itself bad is left out, with a warning.
+    type: dict
+    default: {}
   control_socket:
     description: Socket of the control daemon. Where nobody listens the daemon is not running, which is no error.
     type: path
     default: /run/og/control.sock
+  require_daemon:
+    description:
+      - Fail unless the control daemon runs and has the policy in force, and the data plane runs what follows from it.
+    type: bool
+    default: false
+  timeout:
+    description: How long to wait for the data plane with O(require_daemon=true), in seconds.
+    type: int
+    default: 30
   validate_only:
     description: Check the text and touch nothing, not even in a real run.
     type: bool
@@ -65,11 +87,23 @@ EXAMPLES = r"""
     group: og
     mode: "0640"
 
+- name: Put a policy in force on a site that runs
+  og_policy:
+    content: "{{ og_policy | og_effective_policy('spill-at-90') | to_nice_yaml }}"
+    services: "{{ og_services | map(attribute='name') }}"
+    site: "{{ og_site }}"
+    sites: "{{ og_sites.keys() }}"
+    require_daemon: true
+
 - name: Check a policy before any host is touched
   og_policy:
-    content: "{{ og_gateway_policy | to_nice_yaml }}"
-    source: og_gateway_policy
+    content: "{{ og_policy | to_nice_yaml }}"
+    source: og_policy
     services: "{{ og_services | map(attribute='name') }}"
+    site: west
+    sites: [west, east]
+    other_policies:
+      east: {version: 1, defaults: {spill: {target: 0.9}}}
     validate_only: true
   delegate_to: localhost
   run_once: true
@@ -105,6 +139,7 @@ generation:
 """
 
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -113,7 +148,8 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.og_jsonsock import SocketError, request
 
 try:
-    from ansible.module_utils.og_policy.check import load_policy
+    import yaml
+    from ansible.module_utils.og_policy.check import Inventory, load_policy
     from ansible.module_utils.og_policy.document import PolicyError, format_path
 except ImportError:
     MISSING: str | None = traceback.format_exc()
@@ -121,6 +157,7 @@ else:
     MISSING = None
 
 CONFIRM_S = 30.0
+POLL_S = 0.2
 
 
 def main() -> None:
@@ -131,7 +168,12 @@ def main() -> None:
             "path": {"type": "path", "default": "/etc/og/policy.yml"},
             "source": {"type": "str"},
             "services": {"type": "list", "elements": "str"},
+            "site": {"type": "str"},
+            "sites": {"type": "list", "elements": "str"},
+            "other_policies": {"type": "dict", "default": {}},
             "control_socket": {"type": "path", "default": "/run/og/control.sock"},
+            "require_daemon": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 30},
             "validate_only": {"type": "bool", "default": False},
         },
         add_file_common_args=True,
@@ -170,7 +212,7 @@ def check(module: AnsibleModule) -> str | None:
         return None
     try:
         source = module.params["source"] or module.params["path"]
-        digest: str = load_policy(module.params["content"], source, module.params["services"]).digest
+        digest: str = load_policy(module.params["content"], source, inventory_of(module)).digest
     except PolicyError as error:
         problems = [
             {"field": format_path(p.path), "line": p.line, "column": p.column, "message": p.message}
@@ -178,6 +220,20 @@ def check(module: AnsibleModule) -> str | None:
         ]
         fail(module, msg=f"policy refused, nothing changed:\n{error}", problems=problems)
     return digest
+
+
+def inventory_of(module: AnsibleModule) -> Any:  # noqa: ANN401 - an Inventory, which a host may lack
+    """Return what the policy must fit."""
+    others = {}
+    for site, data in module.params["other_policies"].items():
+        if site == module.params["site"]:
+            continue
+        try:
+            text = data if isinstance(data, str) else yaml.safe_dump(data)
+            others[site] = load_policy(text, f"policy of {site}")
+        except PolicyError as error:
+            module.warn(f"not compared with a policy that is bad itself: {error}")
+    return Inventory(module.params["services"], module.params["site"], module.params["sites"], others)
 
 
 def read(module: AnsibleModule, path: str) -> str | None:
@@ -209,14 +265,32 @@ def confirm(module: AnsibleModule, before: str | None, digest: str, *, fresh: bo
             answer = request(socket, {"op": "status"}) | {"policy": digest}
         else:
             answer = request(socket, {"op": "reload"}, CONFIRM_S)
-    except SocketError:
+    except SocketError as error:
+        if module.params["require_daemon"]:
+            fail(module, msg=f"the policy is written, but the control daemon is not there to take it over: {error}")
         return {"confirmed": False}
     if answer.get("ok") is not True or answer.get("policy") != digest:
         if fresh and before is not None:
             write(module, path, before)
             module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params), changed=True)
         fail(module, msg=f"the control daemon refuses the policy, the old one stays: {answer.get('error', answer)}")
+    if module.params["require_daemon"]:
+        answer = wait_applied(module, answer)
     return {"confirmed": True, "applied": answer.get("applied"), "generation": answer.get("generation")}
+
+
+def wait_applied(module: AnsibleModule, answer: dict[str, Any]) -> dict[str, Any]:
+    """Wait until the data plane runs the tables that follow from the policy; end the module when it does not."""
+    end = time.monotonic() + module.params["timeout"]
+    while not answer.get("applied"):
+        if time.monotonic() >= end:
+            fail(module, msg=f"the policy is in force, but the data plane does not follow: {answer.get('detail')}")
+        time.sleep(POLL_S)
+        try:
+            answer = request(module.params["control_socket"], {"op": "status"})
+        except SocketError as error:
+            answer = {"detail": str(error)}
+    return answer
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from og.control.policyfile import NoPolicyError
 from og.control.sources import sources
 from og.control.tables import build_tables, complete
 from og.control.votes import count_votes, settle_clock
-from og.policy.check import Policy, load_policy
+from og.policy.check import Inventory, Policy, load_policy
 from og.policy.document import PolicyError
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -55,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def read_policy(config: Config) -> Policy:
     """Read the policy file itself, without the daemon's last good copy. Raises PolicyError, OSError."""
-    return load_policy(Path(config.policy).read_text(encoding="utf-8"), config.policy, config.service_names)
+    inventory = Inventory(config.service_names, config.site, config.sites)
+    return load_policy(Path(config.policy).read_text(encoding="utf-8"), config.policy, inventory)
 
 
 def print_once(config: Config, policy: Policy) -> int:

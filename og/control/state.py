@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from og.control.view import Health
+from og.policy.schema import DEFAULT_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ class Standing:
     reason: str = ""
     weight: int | None = None
     capacity: int | None = None
+    capacity_unit: str = DEFAULT_UNIT
     gone_at: float | None = None  # seconds since the epoch; None = listed
 
 

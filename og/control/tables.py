@@ -187,6 +187,13 @@ class _Judge:
         }
 
 
+def capacity_of(policy: Policy, member: Member, service: str) -> int | None:
+    """What a member can carry of a service, in the unit of the policy; None = nobody said."""
+    entry, standing = policy.service(service), member.standings[service]
+    registered = standing.capacity if standing.capacity_unit == entry.capacity_unit else None
+    return entry.capacities.get(member.name, entry.capacity if registered is None else registered)
+
+
 def _capacity(config: Config, policy: Policy, agents: Group, judge: _Judge) -> dict[str, tuple[int, int]]:
     """Capacity of each service at the own site, in the unit of the policy: of usable members, and of all."""
     result = {}
@@ -196,8 +203,8 @@ def _capacity(config: Config, policy: Policy, agents: Group, judge: _Judge) -> d
             standing = member.standings.get(name)
             if standing is None or member.site != config.site:
                 continue
-            amount = policy.service(name).capacity if standing.capacity is None else standing.capacity
-            total += amount or 0
-            usable += 0 if judge.obstacle(agents, member, name) else amount or 0
+            amount = capacity_of(policy, member, name) or 0
+            total += amount
+            usable += 0 if judge.obstacle(agents, member, name) else amount
         result[name] = (usable, total)
     return result

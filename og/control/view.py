@@ -27,7 +27,7 @@ class Health(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Instance:
-    """One registration of a service. `locator`, `weight` and `capacity` are its metadata as it stands, unchecked."""
+    """One registration of a service. Everything from `locator` on is its metadata as it stands, unchecked."""
 
     node: str
     health: Health
@@ -35,6 +35,7 @@ class Instance:
     locator: str
     weight: str | None = None
     capacity: str | None = None
+    capacity_unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def _parse_instance(entry: dict[str, Any]) -> Instance:
         locator=str(meta.get("locator", "")),
         weight=meta.get("weight"),
         capacity=meta.get("capacity"),
+        capacity_unit=meta.get("capacity_unit"),
     )
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from og.control.config import MAX_MEMBERS, Config, parse_locator
 from og.control.state import Group, Member, Standing, State
 from og.control.view import HASHER_SERVICE, ROUTER_SERVICE, Health, Instance, View
-from og.policy.schema import MAX_WEIGHT
+from og.policy.schema import DEFAULT_UNIT, MAX_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -145,6 +145,7 @@ class _Ballot:
             reason,
             weight=self._number(where, "weight", instance.weight, MAX_WEIGHT),
             capacity=self._number(where, "capacity", instance.capacity, None),
+            capacity_unit=instance.capacity_unit or DEFAULT_UNIT,
         )
         self._members[member.name] = replace(member, standings={**member.standings, service: standing})
 

@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 
-from .check import load_policy
+from .check import Inventory, load_policy
 from .document import PolicyError
 from .schema import SCHEMA
 
@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", nargs="?", type=pathlib.Path)
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema and exit")
     parser.add_argument("--service", action="append", dest="services", help="a service of the inventory; repeatable")
+    parser.add_argument("--site", help="the site whose policy it is")
+    parser.add_argument("--sites", nargs="+", help="all sites of the inventory")
     options = parser.parse_args(arguments)
     if options.schema:
         sys.stdout.write(json.dumps(SCHEMA, indent=2) + "\n")
@@ -26,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.file is None:
         parser.error("a file is needed")
     try:
-        policy = load_policy(options.file.read_text(encoding="utf-8"), str(options.file), options.services)
+        inventory = Inventory(options.services, options.site, options.sites)
+        policy = load_policy(options.file.read_text(encoding="utf-8"), str(options.file), inventory)
     except PolicyError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
 from .document import Document, Path, PolicyError, Problem, parse
-from .schema import DEFAULT_WEIGHT, SCHEMA
+from .loops import find_loops
+from .schema import DEFAULT_LIMIT, DEFAULT_UNIT, DEFAULT_WEIGHT, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,16 +28,34 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
+class Spill:
+    """When and where new flows leave the site; see the schema for each. Parts are of 1."""
+
+    sites: tuple[str, ...] | None = None  # None = all others
+    target: float | None = None
+    limit: float | None = None
+    share: float = 0.0
+    ramp_per_s: float = 0.05
+
+    @property
+    def fill(self) -> float:
+        """Utilisation up to which another site is filled from here."""
+        return next((part for part in (self.limit, self.target) if part is not None), DEFAULT_LIMIT)
+
+
+@dataclass(frozen=True)
 class ServicePolicy:
     """What the policy says about one service."""
 
     members: str
     weight: int = DEFAULT_WEIGHT
     weights: Mapping[str, int] = field(default_factory=dict)
-    capacity_unit: str | None = None
+    capacity_unit: str = DEFAULT_UNIT
     capacity: int | None = None
+    capacities: Mapping[str, int] = field(default_factory=dict)
     accept_limit: int = 0
     timeouts: Timeouts = Timeouts()
+    spill: Spill = Spill()
 
 
 @dataclass(frozen=True)
@@ -59,21 +78,34 @@ class Policy:
     drain: frozenset[str]
     thresholds: Thresholds
     digest: str
+    defaults: ServicePolicy
 
     def service(self, name: str) -> ServicePolicy:
         """Return the entry of a service, or the defaults: its members are the Consul service of the same name."""
-        return self.services.get(name) or ServicePolicy(members=name)
+        return self.services.get(name) or replace(self.defaults, members=name)
 
 
-def load_policy(text: str, source: str, services: Collection[str] | None = None) -> Policy:
-    """Return the policy in `text`; raise PolicyError with every problem found.
+@dataclass(frozen=True)
+class Inventory:
+    """What the inventory says that a policy must fit; None = not known here. `site` is the policy's own."""
 
-    `source` is the file's name, for messages; `services` are the names the inventory defines (None: not known here).
-    """
+    services: Collection[str] | None = None
+    site: str | None = None
+    sites: Collection[str] | None = None
+    others: Mapping[str, Policy] = field(default_factory=dict)  # policies of other sites
+
+
+def load_policy(text: str, source: str, inventory: Inventory | None = None) -> Policy:
+    """Return the policy in `text`; raise PolicyError with every problem found. `source` is the file's name."""
+    inventory = inventory or Inventory()
     document = parse(text, source)
     problems = _schema_problems(document)
     if not problems:
-        problems = _semantic_problems(document, services)
+        problems = _semantic_problems(document, inventory)
+    if not problems and inventory.site is not None:
+        policies = {**inventory.others, inventory.site: _build(document.data)}
+        loops = find_loops(inventory.site, policies, inventory.services)
+        problems = list(dict.fromkeys(_loop_problem(document, *loop) for loop in loops))
     if problems:
         raise PolicyError(source, sorted(problems, key=lambda problem: (problem.line, problem.column, problem.path)))
     return _build(document.data)
@@ -119,20 +151,20 @@ def _at(data: Any, path: Path) -> object:  # noqa: ANN401 - any YAML
     return data
 
 
-def _semantic_problems(document: Document, services: Collection[str] | None) -> list[Problem]:
+def _semantic_problems(document: Document, inventory: Inventory) -> list[Problem]:
     data: dict[str, Any] = document.data
     problems: list[Problem] = []
+    if "defaults" in data:
+        problems += _setting_problems(document, ("defaults",), data["defaults"], inventory)
     for name, entry in data.get("services", {}).items():
         path: Path = ("services", name)
-        if services is not None and name not in services:
-            known = ", ".join(sorted(services)) or "none"
+        if inventory.services is not None and name not in inventory.services:
+            known = ", ".join(sorted(inventory.services)) or "none"
             problems.append(document.problem(path, f"no such service; the inventory defines: {known}"))
-        timeouts = entry.get("timeouts", {})
-        closing, idle = timeouts.get("closing_s"), timeouts.get("idle_s")
-        if closing is not None and idle is not None and closing > idle:
-            problems.append(
-                document.problem((*path, "timeouts", "closing_s"), f"{closing} is longer than idle_s, which is {idle}")
-            )
+        problems += _setting_problems(document, path, entry, inventory)
+    for index, name in enumerate(data.get("drain", [])):
+        if name in (inventory.sites or ()) and inventory.site not in (None, name):
+            problems.append(document.problem(("drain", index), f"{name} is another site: drain it by its own policy"))
     thresholds = data.get("thresholds", {})
     defaults = Thresholds()
     vanish, forget = thresholds.get("vanish_s", defaults.vanish_s), thresholds.get("forget_s", defaults.forget_s)
@@ -143,8 +175,39 @@ def _semantic_problems(document: Document, services: Collection[str] | None) -> 
     return problems
 
 
+def _setting_problems(document: Document, path: Path, entry: dict[str, Any], inventory: Inventory) -> list[Problem]:
+    """Problems of a service's entry, or of the defaults."""
+    problems = []
+    timeouts, spill = entry.get("timeouts", {}), entry.get("spill", {})
+    closing, idle = timeouts.get("closing_s"), timeouts.get("idle_s")
+    if closing is not None and idle is not None and closing > idle:
+        problems.append(
+            document.problem((*path, "timeouts", "closing_s"), f"{closing} is longer than idle_s, which is {idle}")
+        )
+    for index, name in enumerate(spill.get("sites", [])):
+        at = (*path, "spill", "sites", index)
+        if name == inventory.site:
+            problems.append(document.problem(at, f"{name} is this site itself: its flows would never leave"))
+        elif inventory.sites is not None and name not in inventory.sites:
+            known = ", ".join(sorted(set(inventory.sites) - {inventory.site}))
+            problems.append(document.problem(at, f"no such site {name!r}; others are: {known or 'none'}"))
+    if spill.get("sites") == [] and (spill.get("share") or spill.get("target")):
+        at = (*path, "spill", "share" if spill.get("share") else "target")
+        problems.append(document.problem(at, "nowhere to go: `sites` is empty"))
+    return problems
+
+
+def _loop_problem(document: Document, service: str, fields: Collection[str], message: str) -> Problem:
+    """A problem of the first of these spill fields that the document has, in the service's entry or the defaults."""
+    own: Path = ("services", service, "spill")
+    paths: list[Path] = [(*at, name) for name in fields for at in (own, ("defaults", "spill"))]
+    found = next((path for path in (*paths, ("drain",), own, ("defaults",)) if path in document.marks), own)
+    return document.problem(found, message)
+
+
 def _build(data: dict[str, Any]) -> Policy:
-    services = {name: _build_service(name, entry) for name, entry in data.get("services", {}).items()}
+    defaults = data.get("defaults", {})
+    services = {name: _build_service(name, entry, defaults) for name, entry in data.get("services", {}).items()}
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return Policy(
         name=data.get("name", ""),
@@ -153,17 +216,24 @@ def _build(data: dict[str, Any]) -> Policy:
         drain=frozenset(data.get("drain", [])),
         thresholds=Thresholds(**data.get("thresholds", {})),
         digest=hashlib.sha256(canonical.encode()).hexdigest(),
+        defaults=_build_service("", {}, defaults),
     )
 
 
-def _build_service(name: str, entry: dict[str, Any]) -> ServicePolicy:
-    unit, capacity = next(iter(entry.get("capacity", {}).items()), (None, None))
+def _build_service(name: str, entry: dict[str, Any], defaults: dict[str, Any]) -> ServicePolicy:
+    merged = {**defaults, **entry}
+    for group in ("timeouts", "spill"):
+        merged[group] = {**defaults.get(group, {}), **entry.get(group, {})}
+    unit, capacity = next(iter(merged.get("capacity", {}).items()), (DEFAULT_UNIT, None))
+    spill = merged["spill"]
     return ServicePolicy(
         members=entry.get("members", name),
-        weight=entry.get("weight", DEFAULT_WEIGHT),
+        weight=merged.get("weight", DEFAULT_WEIGHT),
         weights=entry.get("weights", {}),
         capacity_unit=unit,
         capacity=capacity,
-        accept_limit=entry.get("accept_limit", 0),
-        timeouts=Timeouts(**entry.get("timeouts", {})),
+        capacities=entry.get("capacities", {}),
+        accept_limit=merged.get("accept_limit", 0),
+        timeouts=Timeouts(**merged["timeouts"]),
+        spill=Spill(**{**spill, "sites": tuple(spill["sites"])} if "sites" in spill else spill),
     )

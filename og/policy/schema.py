@@ -2,7 +2,7 @@
 """JSON Schema (draft 2020-12) of the policy file, version 1.
 
 Published as `schema.json` by `python3 -m og.policy --schema`. It is Python because Ansible ships only Python to hosts.
-A later version adds fields (other sites, spill shares) as optional ones: a file that is valid today stays valid.
+Fields are added as optional ones: a file that is valid today stays valid.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 VERSION = 1
 DEFAULT_WEIGHT = 100
+DEFAULT_UNIT = "connections"
+DEFAULT_LIMIT = 0.9
 MAX_WEIGHT = 1000
 
 NAME = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62})$"
@@ -27,6 +29,21 @@ _WEIGHTS: dict[str, Any] = {
     "additionalProperties": _WEIGHT,
     "description": "Weight by node name; wins over the weight the node registered in Consul.",
 }
+_PART: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+_CAPACITY: dict[str, Any] = {"type": "integer", "minimum": 1}
+_SETTINGS: dict[str, Any] = {
+    "weight": {**_WEIGHT, "description": "Of members that name none themselves. Default 100."},
+    "capacity": {"$ref": "#/$defs/capacity"},
+    "accept_limit": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 65535,
+        "description": "Backlog at which an agent declines a new connection; 0 = the listener's maximum. Given to the "
+        "agents by the role og_agent.",
+    },
+    "timeouts": {"$ref": "#/$defs/timeouts"},
+    "spill": {"$ref": "#/$defs/spill"},
+}
 _SECONDS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 262144}
 
 SCHEMA: dict[str, Any] = {
@@ -40,6 +57,13 @@ SCHEMA: dict[str, Any] = {
     "properties": {
         "version": {"const": VERSION, "description": "Version of this format."},
         "name": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Shown by ogctl status."},
+        "defaults": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": _SETTINGS,
+            "description": "Of every service, where its own entry does not say otherwise (timeouts and spill: field by "
+            "field).",
+        },
         "services": {
             "type": "object",
             "description": "By service name, as in the inventory. A service without an entry has the defaults.",
@@ -56,7 +80,8 @@ SCHEMA: dict[str, Any] = {
             "type": "array",
             "uniqueItems": True,
             "items": {"type": "string", "pattern": NAME},
-            "description": "Nodes that get no new flows. Their old flows stay.",
+            "description": "Nodes (servers, routers, hashers) that get no new flows, or this site itself: all new "
+            "flows go to others. Old flows stay.",
         },
         "thresholds": {"$ref": "#/$defs/thresholds"},
     },
@@ -70,28 +95,63 @@ SCHEMA: dict[str, Any] = {
                     "pattern": NAME,
                     "description": "Consul service whose instances are the members. Default: the service's name.",
                 },
-                "weight": {**_WEIGHT, "description": "Of members that name none themselves. Default 100."},
                 "weights": _WEIGHTS,
-                "capacity": {"$ref": "#/$defs/capacity"},
-                "accept_limit": {
-                    "type": "integer",
-                    "minimum": 0,
-                    "maximum": 65535,
-                    "description": "Backlog at which an agent declines a new connection; 0 = the listener's maximum.",
+                "capacities": {
+                    "type": "object",
+                    "propertyNames": {"pattern": NAME},
+                    "additionalProperties": _CAPACITY,
+                    "description": "By node name, in the unit of `capacity`; wins over what the node registered.",
                 },
-                "timeouts": {"$ref": "#/$defs/timeouts"},
+                **_SETTINGS,
             },
         },
         "capacity": {
             "type": "object",
-            "description": "What one member can carry. A member's own `capacity` in Consul wins; the unit is the same.",
+            "description": "What one member can carry. A member's own `capacity` in Consul wins if it is in the same "
+            "unit (a plain number there is connections). Default: connections, as registered.",
             "minProperties": 1,
             "maxProperties": 1,
             "additionalProperties": False,
             "properties": {
-                "connections": {"type": "integer", "minimum": 1, "description": "Concurrent connections."},
-                "new_per_s": {"type": "integer", "minimum": 1, "description": "New connections per second."},
-                "mbit_s": {"type": "integer", "minimum": 1, "description": "Megabits per second."},
+                "connections": {**_CAPACITY, "description": "Concurrent connections."},
+                "new_per_s": {**_CAPACITY, "description": "New connections per second."},
+                "mbit_s": {**_CAPACITY, "description": "Megabits per second, sent by the servers."},
+            },
+        },
+        "spill": {
+            "type": "object",
+            "description": "New flows of a service to other sites (docs/policy.md).",
+            "additionalProperties": False,
+            "properties": {
+                "sites": {
+                    "type": "array",
+                    "uniqueItems": True,
+                    "items": {"type": "string", "pattern": NAME},
+                    "description": "Which ones, in this order. Default: all others, in the inventory's; []: none.",
+                },
+                "target": {
+                    **_PART,
+                    "description": "Part of the healthy members' capacity above which flows leave. Default: none leave "
+                    "while a member is usable.",
+                },
+                "limit": {
+                    **_PART,
+                    "description": "Another site is filled from here up to this part of its capacity. Default: "
+                    "`target`, else 0.9.",
+                },
+                "share": {
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": 1,
+                    "description": "At least this part of new flows leaves, while others have room. 1: the site is "
+                    "drained. Default 0.",
+                },
+                "ramp_per_s": {
+                    "type": "number",
+                    "exclusiveMinimum": 0,
+                    "maximum": 0.2,
+                    "description": "How much of all new flows comes back per second. Default 0.05.",
+                },
             },
         },
         "timeouts": {

@@ -23,8 +23,9 @@ def test_a_tcp_service_is_asked_at_its_own_address() -> None:
     assert check["interval"] == "1s"
 
 
-def test_capacity_under_its_unit_is_the_number() -> None:
-    assert og_consul_services([{**WEB, "capacity": {"connections": 7}}], *HERE)[0]["meta"]["capacity"] == "7"
+def test_capacity_under_its_unit_keeps_it() -> None:
+    meta = og_consul_services([{**WEB, "capacity": {"new_per_s": 7}}], *HERE)[0]["meta"]
+    assert (meta["capacity"], meta["capacity_unit"]) == ("7", "new_per_s")
     assert "capacity" not in og_consul_services([WEB], *HERE)[0]["meta"]
 
 

@@ -10,7 +10,7 @@ from og.control.state import State
 from og.control.tables import build_tables
 from og.control.view import Health, Instance, View
 from og.control.votes import count_votes
-from og.policy.check import load_policy
+from og.policy.check import Inventory, load_policy
 
 T0 = 1_800_000_000.0
 HEALTH = {"up": Health.UP, "down": Health.DOWN, "lost": Health.LOST, "maintenance": Health.MAINTENANCE}
@@ -53,7 +53,7 @@ def config(role="router", **changes):
 
 
 def policy(text="", services=("web",)):
-    return load_policy(f"version: 1\n{text}", "policy.yml", services)
+    return load_policy(f"version: 1\n{text}", "policy.yml", Inventory(services))
 
 
 def instance(node, health="up", locator=None, weight=None, capacity=None):

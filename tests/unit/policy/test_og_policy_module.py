@@ -10,9 +10,10 @@ import time
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from library import og_policy
+from library import og_policy, og_policy_info
 from og.control.daemon import Daemon, Stop
 from og.jsonsock import Server
+from og.policy.check import load_policy
 from tests.unit.control.builders import config
 
 GOOD = "version: 1\ndrain: [agent_w1]\n"
@@ -61,6 +62,42 @@ def test_a_bad_policy_changes_nothing_and_is_explained(run, tmp_path, check):
     assert file.read_text() == GOOD
 
 
+LOOP = "version: 1\nservices:\n  web:\n    spill: {target: 0.9, limit: 0.95}\n"
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("text", "line", "field", "message"),
+    [
+        (
+            "version: 1\nservices:\n  web:\n    spill: {sites: [south]}\n",
+            4,
+            "services.web.spill.sites[0]",
+            "no such site",
+        ),
+        ("version: 1\nservices:\n  web:\n    spill: {sites: [west]}\n", 4, "services.web.spill.sites[0]", "itself"),
+        ("version: 1\nservices:\n  web:\n    spill: {share: 1.1}\n", 4, "services.web.spill.share", "maximum of 1"),
+        (LOOP, 4, "services.web.spill.limit", "west -> east -> west"),
+        ("version: 1\nservices:\n  web:\n    capacity: {new_per_s: -1}\n", 4, "services.web.capacity.new_per_s", "-1"),
+        ("version: 1\nservices: {web\n", 3, "", "not YAML"),
+    ],
+)
+def test_refused_with_line_and_field(run, tmp_path, text, line, field, message, check):  # noqa: PLR0917
+    file = tmp_path / "policy.yml"
+    file.write_text(GOOD)
+    result = run(text, check=check, site="west", sites=["west", "east"], other_policies={"east": LOOP})
+    assert result["failed"]
+    (problem,) = result["problems"]
+    assert (problem["line"], problem["field"]) == (line, field)
+    assert message in problem["message"]
+    assert file.read_text() == GOOD
+
+
+def test_a_bad_policy_of_another_site_is_no_reason(run):
+    result = run(LOOP, site="west", sites=["west", "east"], other_policies={"east": {"version": 2}, "west": {}})
+    assert result["changed"]
+
+
 def test_validate_only(run, tmp_path):
     assert not run(GOOD, validate_only=True)["changed"]
     assert run(BAD, validate_only=True)["failed"]
@@ -101,6 +138,81 @@ def test_waits_for_the_daemon(run, daemon):
     assert daemon.status["policy"]["digest"] == result["digest"]
     again = run(GOOD)
     assert (again["changed"], again["confirmed"]) == (False, True)
+
+
+def test_a_daemon_that_is_wanted_but_not_there(run, tmp_path):
+    result = run(GOOD, require_daemon=True)
+    assert "the control daemon is not there" in result["msg"]
+    assert (tmp_path / "policy.yml").read_text() == GOOD
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_data_plane_that_does_not_follow(run):
+    result = run(GOOD, require_daemon=True, timeout=1)
+    assert "the policy is in force, but the data plane does not follow: " in result["msg"]
+
+
+def test_a_data_plane_that_follows_late(run, tmp_path):
+    digest = load_policy(GOOD, "x").digest
+    steps: list[dict[str, object]] = [
+        {"ok": True, "policy": digest, "applied": False},
+        {"applied": False},
+        {"applied": True},
+    ]
+    answers = iter(steps)
+    server = Server(str(tmp_path / "control.sock"), lambda _: {"generation": 5, **next(answers)})
+    server.start()
+    result = run(GOOD, require_daemon=True)
+    server.close()
+    assert (result["confirmed"], result["applied"], result["generation"]) == (True, True, 5)
+
+
+@pytest.fixture
+def info(tmp_path, capsys):
+    def call():
+        with (
+            patch_module_args({"path": str(tmp_path / "policy.yml"), "control_socket": str(tmp_path / "control.sock")}),
+            pytest.raises(SystemExit),
+        ):
+            og_policy_info.main()
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_info_without_a_daemon(info, tmp_path):
+    facts = info()
+    assert (facts["exists"], facts["in_force"], facts["daemon"]["running"]) == (False, False, False)
+    assert facts["problems"] == [f"{tmp_path}/policy.yml: No such file or directory"]
+    (tmp_path / "policy.yml").write_text(BAD)
+    assert "services.web.weight" in info()["problems"][0]
+    (tmp_path / "policy.yml").write_text(GOOD)
+    facts = info()
+    assert (facts["policy"], facts["digest"]) == (
+        {"version": 1, "drain": ["agent_w1"]},
+        load_policy(GOOD, "x").digest,
+    )
+    assert "control.sock" in facts["daemon"]["error"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_info_compares_with_the_daemon(info, tmp_path):
+    facts = info()
+    assert facts["daemon"]["digest"] == facts["digest"]
+    assert not facts["in_force"]  # there is no data plane
+    (tmp_path / "policy.yml").write_text("version: 1\ndrain: [x]\n")
+    assert info()["daemon"]["running"]
+
+
+def test_info_in_force(info, tmp_path):
+    (tmp_path / "policy.yml").write_text(GOOD)
+    status = {"policy": {"digest": load_policy(GOOD, "x").digest, "error": ""}, "applied": True, "generation": 3}
+    server = Server(str(tmp_path / "control.sock"), lambda _: status)
+    server.start()
+    facts = info()
+    server.close()
+    assert facts["in_force"]
+    assert facts["daemon"]["generation"] == 3
 
 
 def test_what_the_daemon_refuses_is_taken_back(run, tmp_path):
