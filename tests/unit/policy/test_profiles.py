@@ -69,7 +69,7 @@ def test_bad_profiles(tmp_path):
 
 
 def test_accept_limits_reach_the_agents():
-    services = [{"name": "web"}, {"name": "db", "accept_limit": 3}]
+    services: list[dict[str, Any]] = [{"name": "web"}, {"name": "db", "accept_limit": 3}]
     assert og_accept_limits(services, {"version": 1}) == services
     policy = {"defaults": {"accept_limit": 7}, "services": {"web": {"accept_limit": 9}}}
     assert [service["accept_limit"] for service in og_accept_limits(services, policy)] == [9, 7]
