@@ -21,6 +21,7 @@
 
 #include "next_hop.h"
 #include "og_buf.h"
+#include "og_choice.h"
 #include "og_local.h"
 #include "og_pins.h"
 #include "og_tables.h"
@@ -30,6 +31,8 @@
 #define OG_BURST 32
 #define OG_NO_QUEUE UINT16_MAX
 #define OG_CACHE_LINE 64
+
+#define OG_MAX_SHARES (OG_MAX_SERVICES * OG_MAX_SITES)
 
 struct og_app;
 
@@ -43,6 +46,19 @@ struct og_pins_view {
     uint64_t half_open, half_open_capacity, promotions;
 };
 
+/* What a thread knows of a flow. */
+struct og_flow_view {
+    bool pinned, half_open;
+    uint16_t target;
+};
+
+/* The share of a service's new flows that goes to another site, by name: it outlives tables, in which both may have
+ * another index. */
+struct og_named_share {
+    char service[64], site[64];
+    uint16_t share;
+};
+
 /* The difference between the two programs. `plane` is what `open` returned: one per thread, used by that thread only. */
 struct og_role {
     const char *name; /* "hasher", "router" */
@@ -53,6 +69,9 @@ struct og_role {
     void (*tick)(void *plane, const struct og_tables *tables, uint64_t now_ns); /* once per turn; may be NULL */
     struct og_probe_self *(*self)(void *plane);
     void (*pins)(const void *plane, struct og_pins_view *view); /* NULL without pins */
+    /* Called by another thread than the plane's; NULL without pins. */
+    void (*flow)(const void *plane, const struct og_tables *tables, const union og_pin_key *key, uint64_t flow_hash,
+                 uint64_t now_ns, struct og_flow_view *view);
 };
 
 /* One poll thread. The counters are written by it alone. */
@@ -83,6 +102,9 @@ struct og_app {
     pthread_mutex_t tables_lock; /* writers, and readers that are not poll threads */
 
     struct og_health health;
+    struct og_shares shares; /* by the indices of `tables`; written by the control thread in place */
+    struct og_named_share named_shares[OG_MAX_SHARES];
+    size_t n_named_shares;
     struct og_next_hop next_hop;
     struct og_prober prober;
     struct og_heartbeat *heartbeat;

@@ -2,7 +2,6 @@
 #include "control.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
 #include <stdio.h>
@@ -15,6 +14,8 @@
 
 #include "app.h"
 #include "document.h"
+#include "shares.h"
+#include "state_file.h"
 
 #define MAX_CLIENTS 8
 #define MAX_LINE (16u << 20) /* 1024 agents with 64 services each need about 3 MB */
@@ -46,46 +47,6 @@ void og_control_give_group(const char *path, unsigned mode)
 }
 
 /* ---- documents ---------------------------------------------------------------------------------------------------- */
-
-static bool write_all(int fd, const char *data, size_t n)
-{
-    while (n) {
-        ssize_t written = write(fd, data, n);
-
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return false;
-        data += written;
-        n -= (size_t)written;
-    }
-    return true;
-}
-
-/* Temporary file, fsync, rename, fsync of the directory: after a power failure there is the old one or the new one. */
-static bool persist(const struct og_app *app, const json_t *document, struct og_error *error)
-{
-    char path[300], temporary[310];
-    char *text = json_dumps(document, JSON_COMPACT | JSON_SORT_KEYS);
-    int fd, directory;
-    bool ok;
-
-    snprintf(path, sizeof(path), "%s/%s.tables.json", app->options.state_dir, app->role->name);
-    snprintf(temporary, sizeof(temporary), "%s.new", path);
-    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    ok = text && fd >= 0 && write_all(fd, text, strlen(text)) && fsync(fd) == 0 && rename(temporary, path) == 0;
-    if (!ok)
-        og_fail(error, "%s: %s", path, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    free(text);
-    directory = ok ? open(app->options.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (directory >= 0) {
-        (void)fsync(directory); /* not every file system can; the rename stands */
-        close(directory);
-    }
-    return ok;
-}
 
 /* Puts new tables in the place of the old ones and frees these when no poll thread can see them any more. */
 static void swap(struct og_app *app, struct og_tables *tables)
@@ -127,11 +88,12 @@ static bool load(struct og_app *app, json_t *document, bool force, bool keep, st
         og_tables_free(tables);
         return false;
     }
-    if (keep && !persist(app, document, error)) {
+    if (keep && !og_state_write(app, "tables", document, error)) {
         og_tables_free(tables);
         return false;
     }
     swap(app, tables);
+    og_shares_apply(app);
     og_log("tables: generation %llu", (unsigned long long)generation);
     return true;
 }
@@ -157,7 +119,7 @@ void og_control_load_persisted(struct og_app *app)
     struct og_error error;
     char path[300];
 
-    snprintf(path, sizeof(path), "%s/%s.tables.json", app->options.state_dir, app->role->name);
+    og_state_path(app, "tables", path, sizeof(path));
     if (access(path, F_OK) == 0 && !og_control_load_file(app, path, &error))
         og_log("starting without tables: %s", error.text);
 }
@@ -184,6 +146,18 @@ static json_t *answer_load(struct og_app *app, json_t *request)
     return json_pack("{s:b, s:I}", "ok", 1, "generation", (json_int_t)running_generation(app));
 }
 
+static json_t *answer_shares(struct og_app *app, json_t *request)
+{
+    json_t *shares = json_object_get(request, "shares");
+    struct og_error error;
+
+    if (!shares)
+        return refusal("shares: is missing");
+    if (!og_shares_set(app, request, &error))
+        return refusal(error.text);
+    return json_pack("{s:b}", "ok", 1);
+}
+
 static void add_suspects(const struct og_prober *prober, json_t *suspects)
 {
     for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
@@ -207,9 +181,9 @@ static json_t *answer_status(struct og_app *app)
         snprintf(digest + 2 * i, 3, "%02x", og_tables_spec(tables)->digest[i]);
     snprintf(incarnation, sizeof(incarnation), "%016llx", (unsigned long long)app->incarnation);
     add_suspects(&app->prober, suspects);
-    return json_pack("{s:b, s:s, s:I, s:s, s:s, s:b, s:o}", "ok", 1, "role", app->role->name, "generation",
+    return json_pack("{s:b, s:s, s:I, s:s, s:s, s:b, s:o, s:o}", "ok", 1, "role", app->role->name, "generation",
                      (json_int_t)running_generation(app), "digest", digest, "incarnation", incarnation, "serving",
-                     (int)app->serving, "suspect", suspects);
+                     (int)app->serving, "suspect", suspects, "shares", og_shares_json(app));
 }
 
 static json_t *answer(struct og_app *app, const char *line, size_t length)
@@ -229,8 +203,10 @@ static json_t *answer(struct og_app *app, const char *line, size_t length)
         reply = answer_load(app, request);
     else if (op && strcmp(op, "status") == 0)
         reply = answer_status(app);
+    else if (op && strcmp(op, "shares") == 0)
+        reply = answer_shares(app, request);
     else
-        reply = refusal("op: neither load nor status");
+        reply = refusal("op: neither load, status nor shares");
     json_decref(request);
     return reply;
 }

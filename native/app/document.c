@@ -7,41 +7,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "document_draft.h"
 #include "og_maglev.h"
 
 #define FORMAT 1
 #define MAX_TIMEOUT_S (1u << 18)
-#define SITE_NAME 64
 
-/* The arrays a struct og_tables_spec points to while tables are built from it. */
-struct draft {
-    struct og_tables_spec spec;
-    struct og_service services[OG_MAX_SERVICES];
-    struct og_member routers[OG_MAX_MEMBERS];
-    struct og_member agents[OG_MAX_MEMBERS];
-    uint8_t gateways[OG_MAX_MEMBERS][8];
-    char sites[OG_MAX_SITES][SITE_NAME];
-    size_t n_sites;
-};
-
-static bool read_sites(const struct og_json_at *root, struct draft *draft)
+static bool read_sites(const struct og_json_at *root, struct og_draft *draft)
 {
     struct og_json_at sites, item;
-    char own[SITE_NAME];
+    char own[OG_SITE_NAME];
 
     if (!og_json_array(root, "sites", OG_MAX_SITES, &sites) || !og_json_string(root, "own_site", own, sizeof(own)))
         return false;
     for (size_t i = 0; i < json_array_size(sites.value); i++) {
-        if (!og_json_item(&sites, i, &item) || !og_json_text(&item, draft->sites[i], SITE_NAME))
+        if (!og_json_item(&sites, i, &item) || !og_json_text(&item, draft->spec.site_names[i], OG_SITE_NAME))
             return false;
         for (size_t j = 0; j < i; j++) {
-            if (strcmp(draft->sites[i], draft->sites[j]) == 0)
-                return og_json_fail(&item, "same as sites[%zu]: \"%s\"", j, draft->sites[i]);
+            if (strcmp(draft->spec.site_names[i], draft->spec.site_names[j]) == 0)
+                return og_json_fail(&item, "same as sites[%zu]: \"%s\"", j, draft->spec.site_names[i]);
         }
     }
     draft->n_sites = json_array_size(sites.value);
     for (size_t i = 0; i < draft->n_sites; i++) {
-        if (strcmp(own, draft->sites[i]) == 0) {
+        if (strcmp(own, draft->spec.site_names[i]) == 0) {
             draft->spec.own_site = (uint16_t)i;
             return true;
         }
@@ -65,7 +54,7 @@ static bool read_protocol(const struct og_json_at *item, uint8_t *protocol)
 }
 
 /* Services are placed by their index, which is their bit in masks and their name on the wire and in pins. */
-static bool read_service(const struct og_json_at *item, struct draft *draft, bool taken[OG_MAX_SERVICES])
+static bool read_service(const struct og_json_at *item, struct og_draft *draft, bool taken[OG_MAX_SERVICES])
 {
     static const char *const names[] = {"index", "name",   "vip",       "protocol",    "port", "udp_pins",
                                         "idle_s", "closing_s", "half_open_s", NULL};
@@ -105,7 +94,7 @@ static bool read_service(const struct og_json_at *item, struct draft *draft, boo
     return true;
 }
 
-static bool read_services(const struct og_json_at *root, struct draft *draft)
+static bool read_services(const struct og_json_at *root, struct og_draft *draft)
 {
     bool taken[OG_MAX_SERVICES] = {false};
     struct og_json_at services, item;
@@ -125,22 +114,46 @@ static bool read_services(const struct og_json_at *root, struct draft *draft)
     return true;
 }
 
-static bool read_member_site(const struct og_json_at *item, const struct draft *draft, struct og_member *member)
+bool og_draft_site(const struct og_json_at *item, const struct og_draft *draft, uint16_t *index)
 {
-    char site[SITE_NAME];
+    char site[OG_SITE_NAME];
 
     if (!og_json_string(item, "site", site, sizeof(site)))
         return false;
     for (size_t i = 0; i < draft->n_sites; i++) {
-        if (strcmp(site, draft->sites[i]) == 0) {
-            member->site = (uint16_t)i;
+        if (strcmp(site, draft->spec.site_names[i]) == 0) {
+            *index = (uint16_t)i;
             return true;
         }
     }
     return og_json_fail_member(item, "site", "not in sites: \"%s\"", site);
 }
 
-static bool read_member_services(const struct og_json_at *item, const struct draft *draft, struct og_member *member)
+/* -1: there is none. */
+static int service_by_name(const struct og_draft *draft, const char *name)
+{
+    for (size_t i = 0; i < draft->spec.n_services; i++) {
+        if (strcmp(draft->services[i].name, name) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
+bool og_draft_service(const struct og_json_at *item, const struct og_draft *draft, uint16_t *index)
+{
+    char name[64];
+    int service;
+
+    if (!og_json_string(item, "service", name, sizeof(name)))
+        return false;
+    service = service_by_name(draft, name);
+    if (service < 0)
+        return og_json_fail_member(item, "service", "no such service: \"%s\"", name);
+    *index = (uint16_t)service;
+    return true;
+}
+
+static bool read_member_services(const struct og_json_at *item, const struct og_draft *draft, struct og_member *member)
 {
     struct og_json_at list, entry;
     char name[64];
@@ -148,32 +161,33 @@ static bool read_member_services(const struct og_json_at *item, const struct dra
     if (!og_json_array(item, "services", OG_MAX_SERVICES, &list))
         return false;
     for (size_t i = 0; i < json_array_size(list.value); i++) {
-        size_t index = 0;
+        int index;
 
         if (!og_json_item(&list, i, &entry) || !og_json_text(&entry, name, sizeof(name)))
             return false;
-        while (index < draft->spec.n_services && strcmp(draft->services[index].name, name) != 0)
-            index++;
-        if (index == draft->spec.n_services)
+        index = service_by_name(draft, name);
+        if (index < 0)
             return og_json_fail(&entry, "no such service: \"%s\"", name);
         member->services |= UINT64_C(1) << index;
     }
     return true;
 }
 
-static bool read_member(const struct og_json_at *item, const struct draft *draft, bool agent, struct og_member *member)
+static bool read_member(const struct og_json_at *item, const struct og_draft *draft, bool agent, struct og_member *member)
 {
-    static const char *const router_names[] = {"id", "name", "site", "locator", "weight", "generation", NULL};
-    static const char *const agent_names[] = {"id",     "name",       "site",     "locator",
-                                              "weight", "generation", "services", NULL};
+    static const char *const router_names[] = {"id", "name", "site", "locator", "weight", "generation", "dead",
+                                               NULL};
+    static const char *const agent_names[] = {"id",         "name",     "site", "locator", "weight",
+                                              "generation", "services", "dead", NULL};
     uint64_t id, weight, generation;
 
     memset(member, 0, sizeof(*member));
     if (!og_json_only(item, agent ? agent_names : router_names) ||
         !og_json_u64(item, "id", 0, OG_MAX_MEMBERS - 1, &id) ||
-        !og_json_string(item, "name", member->name, sizeof(member->name)) || !read_member_site(item, draft, member) ||
+        !og_json_string(item, "name", member->name, sizeof(member->name)) || !og_draft_site(item, draft, &member->site) ||
         !og_json_locator(item, "locator", member->locator) || !og_json_u64(item, "weight", 0, 65535, &weight) ||
-        !og_json_u64(item, "generation", 0, 65535, &generation))
+        !og_json_u64(item, "generation", 0, 65535, &generation) ||
+        (og_json_has(item, "dead") && !og_json_bool(item, "dead", &member->dead)))
         return false;
     member->id = (uint16_t)id;
     member->weight = (uint16_t)weight;
@@ -181,7 +195,7 @@ static bool read_member(const struct og_json_at *item, const struct draft *draft
     return !agent || read_member_services(item, draft, member);
 }
 
-static bool read_members(const struct og_json_at *root, const struct draft *draft, bool agent,
+static bool read_members(const struct og_json_at *root, const struct og_draft *draft, bool agent,
                          struct og_member members[OG_MAX_MEMBERS], size_t *n)
 {
     struct og_json_at list, item;
@@ -204,7 +218,7 @@ static bool read_members(const struct og_json_at *root, const struct draft *draf
     return true;
 }
 
-static bool read_gateways(const struct og_json_at *root, struct draft *draft)
+static bool read_gateways(const struct og_json_at *root, struct og_draft *draft)
 {
     struct og_json_at list, item;
 
@@ -219,7 +233,7 @@ static bool read_gateways(const struct og_json_at *root, struct draft *draft)
     return true;
 }
 
-static bool read_sr_domain(const struct og_json_at *root, struct draft *draft)
+static bool read_sr_domain(const struct og_json_at *root, struct og_draft *draft)
 {
     const size_t max = sizeof(draft->spec.sr_domain) / sizeof(draft->spec.sr_domain[0]);
     struct og_json_at list, item;
@@ -235,10 +249,11 @@ static bool read_sr_domain(const struct og_json_at *root, struct draft *draft)
     return true;
 }
 
-static bool read_head(const struct og_json_at *root, struct draft *draft)
+static bool read_head(const struct og_json_at *root, struct og_draft *draft)
 {
-    static const char *const names[] = {"format",   "generation", "digest",  "flow_seed", "own_site", "sites", "slots",
-                                        "sr_domain", "services",  "routers", "agents",    "gateways", NULL};
+    static const char *const names[] = {"format",    "generation", "digest",  "flow_seed", "own_site", "sites",   "slots",
+                                        "sr_domain", "services",   "routers", "agents",    "gateways", "history", "spill",
+                                        NULL};
     uint64_t format, slots;
     uint8_t seed[16];
 
@@ -262,7 +277,7 @@ static bool read_head(const struct og_json_at *root, struct draft *draft)
 
 struct og_tables *og_document_build(json_t *document, const struct og_document_self *self, struct og_json_error *error)
 {
-    struct draft *draft = calloc(1, sizeof(*draft));
+    struct og_draft *draft = calloc(1, sizeof(*draft));
     struct og_tables *tables = NULL;
     struct og_json_at root;
 
@@ -276,7 +291,8 @@ struct og_tables *og_document_build(json_t *document, const struct og_document_s
     if (og_json_root(document, error, &root) && read_head(&root, draft) && read_sites(&root, draft) &&
         read_sr_domain(&root, draft) && read_services(&root, draft) &&
         read_members(&root, draft, false, draft->routers, &draft->spec.n_routers) &&
-        read_members(&root, draft, true, draft->agents, &draft->spec.n_agents) && read_gateways(&root, draft)) {
+        read_members(&root, draft, true, draft->agents, &draft->spec.n_agents) && read_gateways(&root, draft) &&
+        og_draft_history(&root, draft) && og_draft_spill(&root, draft)) {
         draft->spec.routers = draft->routers;
         draft->spec.agents = draft->agents;
         if (!self->router && draft->spec.n_agents)
@@ -284,6 +300,7 @@ struct og_tables *og_document_build(json_t *document, const struct og_document_s
         else
             tables = og_tables_build(&draft->spec, error->text, sizeof(error->text));
     }
+    og_draft_free_history(draft);
     free(draft);
     return tables;
 }

@@ -107,21 +107,25 @@ bool og_json_item(const struct og_json_at *array, size_t index, struct og_json_a
     return out->value || og_json_fail(out, "is missing");
 }
 
-bool og_json_u64(const struct og_json_at *object, const char *name, uint64_t min, uint64_t max, uint64_t *out)
+bool og_json_number(const struct og_json_at *at, uint64_t min, uint64_t max, uint64_t *out)
 {
-    struct og_json_at at;
     json_int_t value;
 
-    if (!member(object, name, &at))
-        return false;
-    if (!json_is_integer(at.value))
-        return fail_value(&at, "not an integer");
-    value = json_integer_value(at.value);
+    if (!json_is_integer(at->value))
+        return fail_value(at, "not an integer");
+    value = json_integer_value(at->value);
     if (value < 0 || (uint64_t)value < min || (uint64_t)value > max)
-        return og_json_fail(&at, "%lld is not in %llu..%llu", (long long)value, (unsigned long long)min,
+        return og_json_fail(at, "%lld is not in %llu..%llu", (long long)value, (unsigned long long)min,
                             (unsigned long long)max);
     *out = (uint64_t)value;
     return true;
+}
+
+bool og_json_u64(const struct og_json_at *object, const char *name, uint64_t min, uint64_t max, uint64_t *out)
+{
+    struct og_json_at at;
+
+    return member(object, name, &at) && og_json_number(&at, min, max, out);
 }
 
 bool og_json_bool(const struct og_json_at *object, const char *name, bool *out)

@@ -52,6 +52,7 @@ bool og_json_locator(const struct og_json_at *object, const char *name, uint8_t 
 bool og_json_mac(const struct og_json_at *object, const char *name, uint8_t out[6]);
 
 /* The same for items of arrays. */
+bool og_json_number(const struct og_json_at *at, uint64_t min, uint64_t max, uint64_t *out);
 bool og_json_text(const struct og_json_at *at, char *out, size_t size);
 bool og_json_text_ipv6(const struct og_json_at *at, uint8_t out[16]);
 bool og_json_text_locator(const struct og_json_at *at, uint8_t out[8]);

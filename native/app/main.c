@@ -21,6 +21,7 @@
 #include "heartbeat.h"
 #include "poll_loop.h"
 #include "port.h"
+#include "shares.h"
 #include "telemetry.h"
 
 enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -198,6 +199,7 @@ static bool start_heartbeat(struct og_app *app, struct og_error *error)
 
 static bool load_tables(struct og_app *app, const char *file, struct og_error *error)
 {
+    og_shares_load(app);
     if (file)
         return og_control_load_file(app, file, error);
     og_control_load_persisted(app);

@@ -13,6 +13,7 @@
 #include "app.h"
 #include "control.h"
 #include "port.h"
+#include "why.h"
 
 #define LIST_MAX 64    /* pins in one answer: DPDK cuts an answer at 16 KiB */
 #define MEMBERS_MAX 32 /* members in one answer, for the same reason */
@@ -142,16 +143,18 @@ static bool read_offset(const char *parameters, uint64_t *offset)
     return isdigit((unsigned char)parameters[0]) && *end == '\0';
 }
 
-static const char *target_name(const struct og_tables_spec *spec, uint16_t target, char *text, size_t size)
+const char *og_telemetry_target(const struct og_tables_spec *spec, uint16_t target, char *text, size_t size)
 {
     for (size_t i = 0; spec && i < spec->n_agents; i++) {
         if (spec->agents[i].id == target)
             return spec->agents[i].name;
     }
-    if (target >= OG_TARGET_SITE)
-        snprintf(text, size, "site %u", target - OG_TARGET_SITE);
-    else
+    if (target < OG_TARGET_SITE)
         snprintf(text, size, "agent %u", target);
+    else if (spec && target < OG_TARGETS && spec->site_names[target - OG_TARGET_SITE][0])
+        snprintf(text, size, "site %s", spec->site_names[target - OG_TARGET_SITE]);
+    else
+        snprintf(text, size, "site %u", target - OG_TARGET_SITE);
     return text;
 }
 
@@ -160,7 +163,7 @@ static struct rte_tel_data *describe_pin(const struct og_pin *pin, const struct 
     const union og_pin_key key = {.q = {pin->client[0], pin->client[1]}, .d = pin->port_service};
     struct rte_tel_data *data = rte_tel_data_alloc();
     const bool known = spec && key.service < spec->n_services;
-    char client[INET6_ADDRSTRLEN], service[32], target[32];
+    char client[INET6_ADDRSTRLEN], service[32], target[80];
 
     if (!data)
         return NULL;
@@ -170,7 +173,7 @@ static struct rte_tel_data *describe_pin(const struct og_pin *pin, const struct 
     rte_tel_data_add_dict_string(data, "client", client);
     rte_tel_data_add_dict_uint(data, "client_port", ntohs(key.client_port));
     rte_tel_data_add_dict_string(data, "service", known ? spec->services[key.service].name : service);
-    rte_tel_data_add_dict_string(data, "target", target_name(spec, pin->target, target, sizeof(target)));
+    rte_tel_data_add_dict_string(data, "target", og_telemetry_target(spec, pin->target, target, sizeof(target)));
     rte_tel_data_add_dict_string(data, "state", pin->state & OG_PIN_CLOSING ? "closing" : "established");
     rte_tel_data_add_dict_uint(data, "idle_s", og_pin_idle(pin, (uint32_t)(og_now_ns() / 1000000000u)));
     rte_tel_data_add_dict_uint(data, "next", next);
@@ -285,6 +288,42 @@ static int members(const char *command, const char *parameters, struct rte_tel_d
     return 0;
 }
 
+/* What leaves, in 1/1024, by "<service>/<site>". */
+static int shares(const char *command, const char *parameters, struct rte_tel_data *data)
+{
+    const struct og_tables *tables;
+
+    (void)command;
+    (void)parameters;
+    rte_tel_data_start_dict(data);
+    pthread_mutex_lock(&app->tables_lock);
+    tables = atomic_load(&app->tables);
+    for (unsigned service = 0; tables && service < og_tables_spec(tables)->n_services; service++) {
+        uint16_t site;
+
+        for (unsigned i = 0; (site = og_tables_spill(tables, service, i)) != OG_NO_MEMBER; i++) {
+            const struct og_tables_spec *spec = og_tables_spec(tables);
+            char key[160], *slash;
+
+            if (spec->services[service].protocol == 0 || !spec->site_names[site][0])
+                continue;
+            key_of(spec->services[service].name, key, 64);
+            slash = key + strlen(key);
+            *slash = '/';
+            key_of(spec->site_names[site], slash + 1, 64);
+            rte_tel_data_add_dict_uint(data, key, app->shares.share[service][site]);
+        }
+    }
+    pthread_mutex_unlock(&app->tables_lock);
+    return 0;
+}
+
+static int why(const char *command, const char *parameters, struct rte_tel_data *data)
+{
+    (void)command;
+    return og_why(app, parameters, data);
+}
+
 static int load(const char *command, const char *parameters, struct rte_tel_data *data)
 {
     uint64_t loops = 0, busy_loops = 0, packets = 0, busy_ns = 0;
@@ -340,6 +379,8 @@ bool og_telemetry_start(struct og_app *the_app, struct og_error *error)
         {"/og/pins", pins, "Totals of pins and half-open entries. No parameters."},
         {"/og/pins_list", pins_list, "64 pins. Parameter: the place to start from (0, then the last one's \"next\")."},
         {"/og/members", members, "What probes found, 32 members. Parameter: how many to skip."},
+        {"/og/shares", shares, "Shares of new flows that go to other sites, in 1/1024. No parameters."},
+        {"/og/why", why, "A flow: pin, picks, site, reason. Parameters: <client address>;<client port>;<service>."},
         {"/og/load", load, "Turns of the poll loops, busy time in ns. No parameters."},
     };
 

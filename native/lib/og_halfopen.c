@@ -70,6 +70,20 @@ struct og_halfopen_entry *og_halfopen_find(struct og_halfopen *table, const stru
     return NULL;
 }
 
+bool og_halfopen_peek(const struct og_halfopen *table, const struct og_pin_rules *rules, const union og_pin_key *key,
+                      uint64_t hash, uint32_t now_ms, struct og_halfopen_entry *out)
+{
+    const struct og_halfopen_entry *set = set_of(table, hash);
+
+    for (unsigned i = 0; i < OG_HALFOPEN_WAYS; i++) {
+        *out = set[i];
+        if (is_key(out, key)) {
+            return !is_over(rules, out, now_ms);
+        }
+    }
+    return false;
+}
+
 /* The entry of the key, else a free one, else the oldest. */
 static struct og_halfopen_entry *place_for(struct og_halfopen *table, const union og_pin_key *key, uint64_t hash,
                                            uint32_t now_ms)

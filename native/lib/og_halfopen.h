@@ -63,6 +63,10 @@ struct og_halfopen_entry *og_halfopen_put(struct og_halfopen *table, const struc
                                           const union og_pin_key *key, uint64_t hash, uint16_t target,
                                           uint32_t server_isn, uint32_t client_isn, uint32_t now_ms);
 
+/* For looking on from another thread, which may read what is being written: a copy of the key's entry. */
+bool og_halfopen_peek(const struct og_halfopen *table, const struct og_pin_rules *rules, const union og_pin_key *key,
+                      uint64_t hash, uint32_t now_ms, struct og_halfopen_entry *out);
+
 void og_halfopen_erase(struct og_halfopen *table, struct og_halfopen_entry *entry);
 
 /* Does the client's acknowledgement number confirm this SYN-ACK? */

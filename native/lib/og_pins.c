@@ -202,6 +202,20 @@ void og_pins_sweep(struct og_pins *pins, const struct og_pin_rules *rules, uint6
     }
 }
 
+bool og_pins_peek(const struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
+                  uint64_t hash, uint32_t now_s, struct og_pin *out)
+{
+    const struct og_pin *line = line_of(pins, home_of(pins, hash));
+
+    for (unsigned i = 0; i < OG_PINS_WINDOW * OG_PINS_SLOTS; i++) {
+        *out = line[i];
+        if (is_key(out, key)) {
+            return !is_void(rules, out) && !is_expired(rules, out, now_s);
+        }
+    }
+    return false;
+}
+
 size_t og_pins_list(const struct og_pins *pins, uint64_t *cursor, struct og_pin *out, size_t max)
 {
     const uint64_t slots = slots_of(pins);

@@ -131,6 +131,11 @@ static inline uint32_t og_pin_idle(const struct og_pin *pin, uint32_t now_s)
     return (now_s - pin->seen) & OG_PIN_SEEN_MASK;
 }
 
+/* For looking on from another thread: a copy of the key's pin. False if there is none that counts. As with og_pins_list,
+ * the owner may write meanwhile. */
+bool og_pins_peek(const struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
+                  uint64_t hash, uint32_t now_s, struct og_pin *out);
+
 /* For listing: copies of used slots from `*cursor` (a slot number, 0 at first) on, at most `max`. The owner may write
  * meanwhile; a listing is a snapshot of nothing, but each copy names a flow that was there. Returns how many; *cursor
  * becomes UINT64_MAX at the end. */

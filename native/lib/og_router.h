@@ -12,6 +12,7 @@
  *   half-open, else                       [target K]                                     half_open_hit
  *   SYN                                   [own Steer, c1 N, c2 N+LAST]                   offered
  *   SYN with a pin                        [own Steer, target K, c1 N, c2 N+LAST]         offered_pinned
+ *   SYN, by share / no usable server      [own Steer, other site's Steer]                spilled, offered_site
  *   not a SYN, unknown                    [own Steer, c1 K, c2 K, own Miss]              hunt_1
  *   datagram without a pin                [c1 F]; with udp_pins [own Steer, c1 F]        offered_udp
  *   ICMPv6 error                          as the flow of the packet embedded in it, without any trace
@@ -31,6 +32,7 @@
 
 #include "og_budget.h"
 #include "og_buf.h"
+#include "og_choice.h"
 #include "og_cookie.h"
 #include "og_halfopen.h"
 #include "og_local.h"
@@ -47,6 +49,7 @@ struct og_router_config {
     uint32_t halfopen; /* a power of two; OG_HALFOPEN_ENTRIES */
     void *halfopen_memory; /* og_halfopen_bytes(halfopen) */
     const struct og_health *health; /* may be NULL: everything usable */
+    const struct og_shares *shares; /* may be NULL: nothing leaves by share */
     struct og_cookie_secret cookies; /* random; the same for all threads of a process */
     uint64_t key[2];                 /* random; places sources in rate tables */
     struct og_probe_self self;       /* what probes are answered with; kept up to date in router.local.self */

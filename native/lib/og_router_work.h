@@ -11,6 +11,7 @@
 #ifndef OG_ROUTER_WORK_H
 #define OG_ROUTER_WORK_H
 
+#include "og_choice.h"
 #include "og_encap.h"
 #include "og_router.h"
 
@@ -86,6 +87,9 @@ enum og_verdict og_send_path(const struct og_moment *at, struct og_work *work, c
 /* One segment, no SRH: to an agent, with OG_ACCEPT_* flags. */
 enum og_verdict og_send_agent(const struct og_moment *at, struct og_work *work, uint16_t agent, uint16_t flags,
                               enum og_verdict sent);
+
+/* One segment, no SRH: to the Steer of another site's router. */
+enum og_verdict og_send_router(const struct og_moment *at, struct og_work *work, uint16_t router, enum og_verdict sent);
 
 /* To the target of a pin or half-open entry, the shortest way. */
 enum og_verdict og_send_target(const struct og_moment *at, struct og_work *work, uint16_t target, enum og_verdict sent);

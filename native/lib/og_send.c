@@ -105,18 +105,20 @@ enum og_verdict og_send_agent(const struct og_moment *at, struct og_work *work, 
     return send_template(at, work, og_tables_to_agent(at->tables, agent), accept_argument(work, flags), sent);
 }
 
+enum og_verdict og_send_router(const struct og_moment *at, struct og_work *work, uint16_t router, enum og_verdict sent)
+{
+    return send_template(at, work, og_tables_to_router(at->tables, router), work->argument, sent);
+}
+
 enum og_verdict og_send_target(const struct og_moment *at, struct og_work *work, uint16_t target, enum og_verdict sent)
 {
-    uint16_t router;
-
     if (!og_target_is_site(target)) {
         /* "Known" is a question to TCP sockets; a datagram is delivered whatever the host knows. */
         const uint16_t flags = work->packet.flow.protocol == OG_NH_UDP ? OG_ACCEPT_F : OG_ACCEPT_K;
 
         return og_send_agent(at, work, target, flags, sent);
     }
-    router = og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE));
-    return send_template(at, work, og_tables_to_router(at->tables, router), work->argument, sent);
+    return og_send_router(at, work, og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE)), sent);
 }
 
 void og_path_sid(struct og_path *path, const uint8_t locator[8], uint16_t function, uint64_t argument)

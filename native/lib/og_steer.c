@@ -24,25 +24,11 @@ static uint16_t known_target(const struct og_moment *at, const struct og_work *w
     return target == OG_TARGET_NONE || og_work_suspects(at, work, target) ? OG_TARGET_NONE : target;
 }
 
-/* Another site that could take a new connection: it has a usable router, and an agent for the service. */
-static uint16_t other_site(const struct og_moment *at, const struct og_work *work)
-{
-    uint16_t picks[2];
-
-    for (uint16_t site = 0; site < OG_MAX_SITES; site++) {
-        if (site != at->spec->own_site && og_work_router_at(at, work, site) != OG_NO_MEMBER &&
-            og_tables_agents(at->tables, at->health, work->service, site, work->hash, picks) > 0) {
-            return site;
-        }
-    }
-    return OG_NO_MEMBER;
-}
-
 /* [.., own Steer, R'.Steer]: that router picks among its own. */
-static enum og_verdict offer_site(const struct og_moment *at, struct og_work *work, uint16_t site,
+static enum og_verdict offer_site(const struct og_moment *at, struct og_work *work, uint16_t router_id,
                                   enum og_verdict sent)
 {
-    const struct og_member *router = og_tables_router_by_id(at->tables, og_work_router_at(at, work, site));
+    const struct og_member *router = og_tables_router_by_id(at->tables, router_id);
     struct og_path path;
 
     if (router == NULL) {
@@ -51,6 +37,18 @@ static enum og_verdict offer_site(const struct og_moment *at, struct og_work *wo
     og_path_begin(at, work, 0, &path);
     og_path_sid(&path, router->locator, OG_FN_STEER, work->argument);
     return og_send_path(at, work, &path, sent);
+}
+
+/* Where a new flow goes. One whose server is known does not leave by share. */
+static void choose(const struct og_moment *at, const struct og_work *work, bool known, struct og_choice *choice)
+{
+    og_choose(at->tables, at->health, known ? NULL : at->router->config.shares, work->service, work->local_only,
+              work->hash, choice);
+}
+
+static enum og_verdict verdict_of(const struct og_choice *choice)
+{
+    return choice->reason == OG_REASON_SPILLED ? OG_V_SPILLED : OG_V_OFFERED_SITE;
 }
 
 /* [.., own Steer, target K, c1 N, c2 N+LAST]. An N asks "known?" first, too: the target need not stand twice. */
@@ -72,27 +70,20 @@ static enum og_verdict offer_agents(const struct og_moment *at, struct og_work *
 static enum og_verdict steer_syn(const struct og_moment *at, struct og_work *work)
 {
     const uint16_t target = known_target(at, work);
-    uint16_t picks[2];
-    unsigned n;
+    struct og_choice choice;
 
     if (og_target_is_site(target)) {
-        return offer_site(at, work, (uint16_t)(target - OG_TARGET_SITE), OG_V_OFFERED_PINNED);
+        return offer_site(at, work, og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE)),
+                          OG_V_OFFERED_PINNED);
     }
-    n = og_tables_agents(at->tables, at->health, work->service, at->spec->own_site, work->hash, picks);
-    if (n == 0 && !work->local_only) {
-        const uint16_t site = other_site(at, work);
-
-        if (site != OG_NO_MEMBER) {
-            return offer_site(at, work, site, OG_V_OFFERED);
-        }
+    choose(at, work, target != OG_TARGET_NONE, &choice);
+    if (choice.router != OG_NO_MEMBER) {
+        return offer_site(at, work, choice.router, verdict_of(&choice));
     }
-    if (n == 0) {
-        n = og_tables_agents_suspected(at->tables, at->health, work->service, at->spec->own_site, work->hash, picks);
-    }
-    if (n == 0 && target == OG_TARGET_NONE) {
+    if (choice.n_picks == 0 && target == OG_TARGET_NONE) {
         return OG_V_DROP_NO_TARGET;
     }
-    return offer_agents(at, work, target, picks, n);
+    return offer_agents(at, work, target, choice.picks, choice.n_picks);
 }
 
 /* ---- not a SYN --------------------------------------------------------------------------------------------------- */
@@ -153,29 +144,22 @@ static enum og_verdict steer_segment(const struct og_moment *at, struct og_work 
 /* [c1 F]. With a way back when the service wants pins. */
 static enum og_verdict offer_datagram(const struct og_moment *at, struct og_work *work, bool way_back)
 {
-    uint16_t picks[2];
+    struct og_choice choice;
     struct og_path path;
-    unsigned n = og_tables_agents(at->tables, at->health, work->service, at->spec->own_site, work->hash, picks);
 
-    if (n == 0 && !work->local_only) {
-        const uint16_t site = other_site(at, work);
-
-        if (site != OG_NO_MEMBER) {
-            return way_back ? offer_site(at, work, site, OG_V_OFFERED_UDP)
-                            : og_send_target(at, work, (uint16_t)(OG_TARGET_SITE + site), OG_V_OFFERED_UDP);
-        }
+    choose(at, work, false, &choice);
+    if (choice.router != OG_NO_MEMBER) {
+        return way_back ? offer_site(at, work, choice.router, verdict_of(&choice))
+                        : og_send_router(at, work, choice.router, verdict_of(&choice));
     }
-    if (n == 0) {
-        n = og_tables_agents_suspected(at->tables, at->health, work->service, at->spec->own_site, work->hash, picks);
-    }
-    if (n == 0) {
+    if (choice.n_picks == 0) {
         return OG_V_DROP_NO_TARGET;
     }
     if (!way_back) {
-        return og_send_agent(at, work, picks[0], OG_ACCEPT_F, OG_V_OFFERED_UDP);
+        return og_send_agent(at, work, choice.picks[0], OG_ACCEPT_F, OG_V_OFFERED_UDP);
     }
     og_path_begin(at, work, 0, &path);
-    og_path_agent(at, work, &path, picks[0], OG_ACCEPT_F);
+    og_path_agent(at, work, &path, choice.picks[0], OG_ACCEPT_F);
     return og_send_path(at, work, &path, OG_V_OFFERED_UDP);
 }
 

@@ -7,22 +7,15 @@
 
 #include "og_bytes.h"
 #include "og_encap.h"
-#include "og_maglev.h"
+#include "og_history.h"
 #include "og_pins.h"
+#include "og_ring.h"
 #include "og_sid.h"
 #include "og_tables_check.h"
 
-#define PICK_TRIES 8        /* steps of the permutation before members are tried one by one */
 #define SERVICE_CELLS 256u  /* a power of two, four times OG_MAX_SERVICES */
 #define VIP_CELLS 256u
 #define HASH_FACTOR UINT64_C(0x9e3779b97f4a7c15) /* 2^64 / golden ratio: spreads configured values, no attacker's */
-
-/* A Maglev table of one set of members. Services with the same members share one. */
-struct ring {
-    uint16_t *slots; /* ids */
-    uint16_t *ids;   /* those with a weight, in canonical order: the fallback when slots keep naming unusable ones */
-    uint16_t n;
-};
 
 struct service_cell {
     uint64_t vip[2];
@@ -52,14 +45,19 @@ struct og_tables {
     uint16_t router_place[OG_MAX_MEMBERS]; /* id -> place in the spec, or OG_NO_MEMBER */
     uint16_t agent_place[OG_MAX_MEMBERS];
     struct og_template *to_router, *to_agent; /* by place */
-    struct ring *rings;                       /* all of them; the arrays below point into it */
+    struct og_ring *rings; /* all of them; the arrays below point into it. Services with the same agents share one. */
     size_t n_rings;
-    const struct ring *router_ring[OG_MAX_SITES];
-    const struct ring *agent_ring[OG_MAX_SERVICES][OG_MAX_SITES];
+    const struct og_ring *router_ring[OG_MAX_SITES];
+    const struct og_ring *agent_ring[OG_MAX_SERVICES][OG_MAX_SITES];
+    og_history_list *histories[OG_MAX_SERVICES]; /* all of them */
+    size_t n_histories;
+    const og_history_list *history[OG_MAX_SERVICES]; /* by slot; points to one of them, or NULL */
+    uint8_t spill[OG_MAX_SERVICES][OG_MAX_SITES];    /* the first n_spill are sites */
+    uint8_t n_spill[OG_MAX_SERVICES];
 };
 
 static const struct og_health all_usable; /* health NULL */
-static const struct ring no_ring;
+static const struct og_ring no_ring;
 
 /* ---- building ---------------------------------------------------------------------------------------------------- */
 
@@ -78,6 +76,10 @@ static bool copy_spec(struct og_tables *tables, const struct og_tables_spec *spe
     struct og_tables_spec *own = &tables->spec;
 
     *own = *spec;
+    own->history = NULL;
+    own->n_history = 0;
+    own->spill = NULL;
+    own->n_spill = 0;
     own->services = copy_list(spec->services, spec->n_services, sizeof(*spec->services));
     own->routers = copy_list(spec->routers, spec->n_routers, sizeof(*spec->routers));
     own->agents = copy_list(spec->agents, spec->n_agents, sizeof(*spec->agents));
@@ -250,30 +252,8 @@ static bool build_members(struct og_tables *tables)
     return tables->to_router != NULL && tables->to_agent != NULL;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct og_maglev_member *)a)->name, ((const struct og_maglev_member *)b)->name);
-}
-
-/* The Maglev table of n members with a weight, in canonical order; NULL when memory is short. */
-static const struct ring *make_ring(struct og_tables *tables, const struct og_maglev_member *members, uint16_t n)
-{
-    struct ring *ring = &tables->rings[tables->n_rings++];
-
-    ring->slots = calloc(tables->spec.slots, sizeof(*ring->slots));
-    ring->ids = calloc(n, sizeof(*ring->ids));
-    ring->n = n;
-    if (ring->slots == NULL || ring->ids == NULL || !og_maglev_build(ring->slots, tables->spec.slots, members, n)) {
-        return NULL;
-    }
-    for (uint16_t i = 0; i < n; i++) {
-        ring->ids[i] = members[i].value;
-    }
-    return ring;
-}
-
 /* The ring of those members that are at a site and (agents) serve a service. */
-static const struct ring *ring_of(struct og_tables *tables, const struct og_member *members, size_t n_members,
+static const struct og_ring *ring_of(struct og_tables *tables, const struct og_member *members, size_t n_members,
                                   unsigned site, uint64_t service_bit)
 {
     struct og_maglev_member chosen[OG_MAX_MEMBERS];
@@ -289,12 +269,13 @@ static const struct ring *ring_of(struct og_tables *tables, const struct og_memb
     if (n == 0) {
         return &no_ring;
     }
-    qsort(chosen, n, sizeof(*chosen), by_name);
-    return make_ring(tables, chosen, n);
+    struct og_ring *ring = &tables->rings[tables->n_rings++];
+
+    return og_ring_build(ring, tables->spec.slots, chosen, n) ? ring : NULL;
 }
 
 /* A service before this one with the same agents at this site: their ring is ours too. */
-static const struct ring *shared_ring(const struct og_tables *tables, unsigned service, unsigned site)
+static const struct og_ring *shared_ring(const struct og_tables *tables, unsigned service, unsigned site)
 {
     const struct og_tables_spec *spec = &tables->spec;
 
@@ -327,7 +308,7 @@ static bool build_rings(struct og_tables *tables)
             return false;
         }
         for (unsigned service = 0; service < spec->n_services; service++) {
-            const struct ring *ring = shared_ring(tables, service, site);
+            const struct og_ring *ring = shared_ring(tables, service, site);
 
             if (ring == NULL) {
                 ring = ring_of(tables, spec->agents, spec->n_agents, site, UINT64_C(1) << service);
@@ -341,6 +322,51 @@ static bool build_rings(struct og_tables *tables)
     return true;
 }
 
+/* Services with the same agents and the same past share their history. */
+static bool build_history(struct og_tables *tables, const struct og_tables_spec *spec)
+{
+    const struct og_member *agents[OG_MAX_MEMBERS];
+
+    for (uint16_t id = 0; id < OG_MAX_MEMBERS; id++) {
+        agents[id] = og_tables_agent_by_id(tables, id);
+    }
+    for (uint16_t service = 0; service < spec->n_services; service++) {
+        const struct og_ring *ring = tables->agent_ring[service][spec->own_site];
+        uint16_t other = 0;
+
+        while (other < service && !(tables->agent_ring[other][spec->own_site] == ring &&
+                                    og_history_same(spec, service, other))) {
+            other++;
+        }
+        if (other < service) {
+            tables->history[service] = tables->history[other];
+            continue;
+        }
+        if (!og_history_build(&tables->histories[tables->n_histories], spec, service, ring, agents)) {
+            return false;
+        }
+        tables->history[service] = tables->histories[tables->n_histories++];
+    }
+    return true;
+}
+
+static void build_spill(struct og_tables *tables, const struct og_tables_spec *spec)
+{
+    for (size_t i = 0; i < spec->n_spill; i++) {
+        const uint16_t service = spec->spill[i].service;
+
+        tables->spill[service][tables->n_spill[service]++] = (uint8_t)spec->spill[i].site;
+    }
+    for (unsigned service = 0; !spec->spill_listed && service < spec->n_services; service++) {
+        tables->n_spill[service] = 0;
+        for (unsigned site = 0; site < OG_MAX_SITES; site++) {
+            if (site != spec->own_site) {
+                tables->spill[service][tables->n_spill[service]++] = (uint8_t)site;
+            }
+        }
+    }
+}
+
 struct og_tables *og_tables_build(const struct og_tables_spec *spec, char *error, size_t error_len)
 {
     struct og_tables *tables;
@@ -350,7 +376,7 @@ struct og_tables *og_tables_build(const struct og_tables_spec *spec, char *error
     }
     tables = calloc(1, sizeof(*tables));
     if (tables == NULL || !copy_spec(tables, spec) || !build_locators(tables) || !build_members(tables) ||
-        !build_rings(tables)) {
+        !build_rings(tables) || !build_history(tables, spec)) {
         if (error_len > 0) {
             snprintf(error, error_len, "out of memory");
         }
@@ -359,6 +385,7 @@ struct og_tables *og_tables_build(const struct og_tables_spec *spec, char *error
     }
     build_services(tables);
     build_sr_domain(tables);
+    build_spill(tables, spec);
     return tables;
 }
 
@@ -368,8 +395,10 @@ void og_tables_free(struct og_tables *tables)
         return;
     }
     for (size_t i = 0; i < tables->n_rings; i++) {
-        free(tables->rings[i].slots);
-        free(tables->rings[i].ids);
+        og_ring_free(&tables->rings[i]);
+    }
+    for (size_t i = 0; i < tables->n_histories; i++) {
+        free(tables->histories[i]);
     }
     free(tables->rings);
     free(tables->to_router);
@@ -448,61 +477,55 @@ struct og_locator_role og_tables_locator(const struct og_tables *tables, const u
     return cell->locator == 0 ? unknown : cell->role;
 }
 
-/* Which members may be picked: not suspect, and not denying the listener of a service. The prober writes these while
- * they are read; each is one machine word, and yesterday's answer is no worse than a packet that came a moment ago. */
-struct mask {
-    const uint8_t *suspect;
-    const uint64_t *denials;
-    uint64_t denial_bit; /* 0 = none counts */
-};
-
-static bool is_usable(const struct mask *mask, uint16_t id)
+/* The flow's router at a site among those the mask lets through. */
+static uint16_t pick_router(const struct og_tables *tables, const struct og_mask *mask, uint16_t site,
+                            uint64_t flow_hash)
 {
-    return !__atomic_load_n(&mask->suspect[id], __ATOMIC_RELAXED) &&
-           !(__atomic_load_n(&mask->denials[id], __ATOMIC_RELAXED) & mask->denial_bit);
-}
+    const uint32_t slots = tables->spec.slots;
+    uint16_t router;
 
-static unsigned pick(const struct ring *ring, uint32_t n_slots, const struct mask *mask, uint64_t bits, unsigned wanted,
-                     uint16_t *picks)
-{
-    unsigned n = 0;
-
-    if (ring->n == 0) {
-        return 0;
+    if (site >= OG_MAX_SITES ||
+        og_ring_pick(tables->router_ring[site], slots, mask,
+                     og_maglev_slot(og_hash_for(flow_hash, OG_USE_ROUTER), slots), 1, &router) == 0) {
+        return OG_NO_MEMBER;
     }
-    for (uint32_t slot = og_maglev_slot(bits, n_slots), i = 0; i < PICK_TRIES; i++) {
-        const uint16_t id = ring->slots[slot];
-
-        slot = og_maglev_next(slot, n_slots);
-        if ((n == 0 || picks[0] != id) && is_usable(mask, id)) {
-            picks[n++] = id;
-        }
-        if (n == wanted) {
-            return n;
-        }
-    }
-    for (uint32_t i = 0, first = (uint32_t)(((bits & 0xffffffff) * ring->n) >> 32); i < ring->n && n < wanted; i++) {
-        const uint16_t id = ring->ids[(first + i) % ring->n];
-
-        if ((n == 0 || picks[0] != id) && is_usable(mask, id)) {
-            picks[n++] = id;
-        }
-    }
-    return n;
+    return router;
 }
 
 uint16_t og_tables_router_at(const struct og_tables *tables, const struct og_health *health, uint16_t site,
                              uint64_t flow_hash)
 {
     const struct og_health *use = health != NULL ? health : &all_usable;
-    const struct mask mask = {use->router_suspect, use->agent_no_listener, 0};
-    uint16_t router;
+    const struct og_mask mask = {use->router_suspect, use->router_no_service, 0};
 
-    if (site >= OG_MAX_SITES || pick(tables->router_ring[site], tables->spec.slots, &mask,
-                                     og_hash_for(flow_hash, OG_USE_ROUTER), 1, &router) == 0) {
+    return pick_router(tables, &mask, site, flow_hash);
+}
+
+uint16_t og_tables_router_serving(const struct og_tables *tables, const struct og_health *health, uint16_t site,
+                                  unsigned service, uint64_t flow_hash)
+{
+    const struct og_health *use = health != NULL ? health : &all_usable;
+    const struct og_mask mask = {use->router_suspect, use->router_no_service, UINT64_C(1) << (service & 63)};
+
+    if (site >= OG_MAX_SITES || service >= tables->spec.n_services || tables->agent_ring[service][site]->n == 0) {
         return OG_NO_MEMBER;
     }
-    return router;
+    return pick_router(tables, &mask, site, flow_hash);
+}
+
+uint16_t og_tables_router_living(const struct og_tables *tables, const struct og_health *health, uint16_t site,
+                                 uint64_t flow_hash)
+{
+    const struct og_health *use = health != NULL ? health : &all_usable;
+    const struct og_mask mask = {use->router_dead, use->router_no_service, 0};
+    const uint16_t router = og_tables_router_at(tables, health, site, flow_hash);
+
+    return router != OG_NO_MEMBER ? router : pick_router(tables, &mask, site, flow_hash);
+}
+
+uint16_t og_tables_spill(const struct og_tables *tables, unsigned service, unsigned i)
+{
+    return service < tables->spec.n_services && i < tables->n_spill[service] ? tables->spill[service][i] : OG_NO_MEMBER;
 }
 
 /* The first site with a router to offer: the own one, then the others in order. */
@@ -521,7 +544,7 @@ static uint16_t router_anywhere(const struct og_tables *tables, const struct og_
 
 uint32_t og_tables_router_slot(const struct og_tables *tables, uint64_t flow_hash)
 {
-    const struct ring *own = tables->router_ring[tables->spec.own_site];
+    const struct og_ring *own = tables->router_ring[tables->spec.own_site];
     const uint32_t slot = og_maglev_slot(og_hash_for(flow_hash, OG_USE_ROUTER), tables->spec.slots);
 
     if (own->n > 0) {
@@ -533,7 +556,7 @@ uint32_t og_tables_router_slot(const struct og_tables *tables, uint64_t flow_has
 uint16_t og_tables_router_in_slot(const struct og_tables *tables, const struct og_health *health, uint32_t slot,
                                   uint64_t flow_hash)
 {
-    const struct ring *own = tables->router_ring[tables->spec.own_site];
+    const struct og_ring *own = tables->router_ring[tables->spec.own_site];
 
     if (own->n > 0) { /* nearly every packet: its slot names a router that is usable */
         const uint16_t first = own->slots[slot];
@@ -552,32 +575,56 @@ uint16_t og_tables_router(const struct og_tables *tables, const struct og_health
     return og_tables_router_in_slot(tables, health, og_tables_router_slot(tables, flow_hash), flow_hash);
 }
 
-static unsigned pick_agents(const struct og_tables *tables, const uint8_t *suspect, const uint64_t *denials,
-                            unsigned service, uint16_t site, uint64_t flow_hash, uint16_t picks[2])
+uint32_t og_tables_slot(const struct og_tables *tables, uint64_t flow_hash)
 {
-    const struct mask mask = {suspect, denials, UINT64_C(1) << (service & 63)};
+    return og_maglev_slot(og_hash_for(flow_hash, OG_USE_AGENT), tables->spec.slots);
+}
+
+unsigned og_tables_pick(const struct og_tables *tables, const struct og_health *health, enum og_pick pick,
+                        unsigned service, uint16_t site, uint64_t flow_hash, unsigned wanted, uint16_t *picks)
+{
+    const struct og_health *use = health != NULL ? health : &all_usable;
+    const bool trusting = pick == OG_PICK_LISTENING || pick == OG_PICK_LIVING;
+    const bool listening = pick == OG_PICK_USABLE || pick == OG_PICK_LISTENING;
+    const struct og_mask mask = {trusting ? use->agent_dead : use->agent_suspect, use->agent_no_listener,
+                                 listening ? UINT64_C(1) << (service & 63) : 0};
 
     if (service >= tables->spec.n_services || site >= OG_MAX_SITES) {
         return 0;
     }
-    return pick(tables->agent_ring[service][site], tables->spec.slots, &mask, og_hash_for(flow_hash, OG_USE_AGENT), 2,
-                picks);
+    return og_ring_pick(tables->agent_ring[service][site], tables->spec.slots, &mask,
+                        og_tables_slot(tables, flow_hash), wanted, picks);
 }
 
 unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,
                           uint16_t site, uint64_t flow_hash, uint16_t picks[2])
 {
-    const struct og_health *use = health != NULL ? health : &all_usable;
-
-    return pick_agents(tables, use->agent_suspect, use->agent_no_listener, service, site, flow_hash, picks);
+    return og_tables_pick(tables, health, OG_PICK_USABLE, service, site, flow_hash, 2, picks);
 }
 
 unsigned og_tables_agents_suspected(const struct og_tables *tables, const struct og_health *health, unsigned service,
                                     uint16_t site, uint64_t flow_hash, uint16_t picks[2])
 {
-    const struct og_health *use = health != NULL ? health : &all_usable;
+    return og_tables_pick(tables, health, OG_PICK_LISTENING, service, site, flow_hash, 2, picks);
+}
 
-    return pick_agents(tables, all_usable.agent_suspect, use->agent_no_listener, service, site, flow_hash, picks);
+unsigned og_tables_history(const struct og_tables *tables, const struct og_health *health, unsigned service,
+                           uint64_t flow_hash, uint16_t *agents)
+{
+    const struct og_health *use = health != NULL ? health : &all_usable;
+    const uint16_t *list;
+    unsigned n = 0;
+
+    if (service >= tables->spec.n_services || tables->history[service] == NULL) {
+        return 0;
+    }
+    list = tables->history[service][og_tables_slot(tables, flow_hash)];
+    for (unsigned i = 0; i < OG_HISTORY_AGENTS && list[i] != OG_NO_MEMBER; i++) {
+        if (!__atomic_load_n(&use->agent_dead[list[i]], __ATOMIC_RELAXED)) {
+            agents[n++] = list[i];
+        }
+    }
+    return n;
 }
 
 const struct og_member *og_tables_router_by_id(const struct og_tables *tables, uint16_t id)

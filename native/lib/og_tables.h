@@ -18,6 +18,8 @@
 #define OG_MAX_MEMBERS 1024 /* routers, or agents, of all sites together; index 0xffff = none */
 #define OG_MAX_SITES 16
 #define OG_NO_MEMBER 0xffffu
+#define OG_HISTORY_AGENTS 8u      /* earlier agents of a slot, the hunt's second stage: they fit into one segment list */
+#define OG_HISTORY_MEMBERSHIPS 32u /* earlier memberships of a service */
 
 /* A service's place in the list is its index: the bit in masks, and what pins refer to. protocol 0 = index unused. */
 struct og_service {
@@ -37,7 +39,23 @@ struct og_member {
     uint16_t weight;     /* 0 = drained: no new flows, pins stay valid */
     uint16_t generation; /* bumped when the member died and came back: older pins to it are void */
     uint64_t services;   /* agents: bit i = a member of service i */
+    bool dead;           /* somebody else holds it for dead too: the second witness for one that is suspect */
     char name[64];
+};
+
+/* An earlier membership of a service at the own site. Ids that are not among the agents are skipped. */
+struct og_past {
+    uint16_t service;
+    uint16_t n_agents;
+    const struct og_past_agent {
+        uint16_t id, weight;
+    } *agents;
+};
+
+/* A site to which new flows of a service may go. */
+struct og_spill {
+    uint16_t service;
+    uint16_t site;
 };
 
 struct og_tables_spec {
@@ -46,6 +64,7 @@ struct og_tables_spec {
     struct og_seed flow_seed;
     uint8_t locator[8]; /* own */
     uint16_t own_site;
+    char site_names[OG_MAX_SITES][64]; /* by index; empty where there is none, or where nobody needs to know */
     uint8_t traffic_class_dscp; /* outer DSCP << 2 */
     uint32_t fabric_mtu;        /* of the egress link, bytes */
     uint32_t slots;
@@ -62,6 +81,11 @@ struct og_tables_spec {
         uint8_t length;
     } sr_domain[16]; /* client sources inside these are dropped: SID block, fabric and VIP prefixes */
     size_t n_sr_domain;
+    const struct og_past *history; /* newest first, without the membership in use. Read while building, not kept. */
+    size_t n_history;
+    const struct og_spill *spill; /* in the order of the policy; not kept */
+    size_t n_spill;
+    bool spill_listed; /* a service without an entry in `spill` goes nowhere; else: to every other site, in their order */
 };
 
 struct og_pin_rules;
@@ -79,7 +103,10 @@ const struct og_tables_spec *og_tables_spec(const struct og_tables *tables);
 struct og_health {
     uint8_t router_suspect[OG_MAX_MEMBERS];
     uint8_t agent_suspect[OG_MAX_MEMBERS];
+    uint8_t agent_dead[OG_MAX_MEMBERS];         /* suspect, and a second witness says so */
+    uint8_t router_dead[OG_MAX_MEMBERS];
     uint64_t agent_no_listener[OG_MAX_MEMBERS]; /* bit i: answered "no listener" for service i */
+    uint64_t router_no_service[OG_MAX_MEMBERS]; /* of another site; bit i: does not say it can serve service i there */
 };
 
 /* ---- Per packet. None of these allocates, locks or fails other than as said; `health` may be NULL. `flow_hash` is
@@ -121,16 +148,44 @@ uint16_t og_tables_router_in_slot(const struct og_tables *tables, const struct o
 uint16_t og_tables_router_at(const struct og_tables *tables, const struct og_health *health, uint16_t site,
                              uint64_t flow_hash);
 
-/* First and second pick among the agents of a service at a site: the flow's slot, then further slots by the permutation
- * pi, until two different usable agents are found. Returns how many (0, 1, 2). Usable: weight above 0, not suspect,
- * no denial of a listener; with health NULL: weight above 0. */
+/* The router of another site for a new flow of a service: as og_tables_router_at, among those that say they can serve it,
+ * and only if the tables have an agent of the service there. */
+uint16_t og_tables_router_serving(const struct og_tables *tables, const struct og_health *health, uint16_t site,
+                                  unsigned service, uint64_t flow_hash);
+
+/* The router for what belongs at a site: as og_tables_router_at; if all are suspect, one that is not dead. */
+uint16_t og_tables_router_living(const struct og_tables *tables, const struct og_health *health, uint16_t site,
+                                 uint64_t flow_hash);
+
+/* The i-th site to which new flows of a service may go; OG_NO_MEMBER behind the last one. */
+uint16_t og_tables_spill(const struct og_tables *tables, unsigned service, unsigned i);
+
+/* Who may be picked: weight above 0 and ... */
+enum og_pick {
+    OG_PICK_USABLE,    /* not suspect, no denial of a listener */
+    OG_PICK_LISTENING, /* not dead, no denial of a listener: for when all are suspect, and a prober that suspects everybody
+                          is more likely wrong than right */
+    OG_PICK_ANSWERING, /* not suspect, with or without a listener */
+    OG_PICK_LIVING,    /* not dead */
+};
+
+/* Up to `wanted` agents of a service at a site: that of the flow's slot, then of further slots by the permutation pi,
+ * then one by one, until so many different ones are found. Returns how many. `picks` has room for `wanted`. */
+unsigned og_tables_pick(const struct og_tables *tables, const struct og_health *health, enum og_pick pick,
+                        unsigned service, uint16_t site, uint64_t flow_hash, unsigned wanted, uint16_t *picks);
+
+/* First and second pick: og_tables_pick(OG_PICK_USABLE, 2). */
 unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,
                           uint16_t site, uint64_t flow_hash, uint16_t picks[2]);
 
-/* The same as if nobody were suspect: for when all are, and a prober that suspects everybody is more likely wrong than
- * right. A denial of the listener is an answer, and counts. */
+/* The same with OG_PICK_LISTENING. */
 unsigned og_tables_agents_suspected(const struct og_tables *tables, const struct og_health *health, unsigned service,
                                     uint16_t site, uint64_t flow_hash, uint16_t picks[2]);
+
+/* Agents that were first or second pick of the flow's slot in earlier memberships of this site, newest first, without the
+ * dead and without today's two. Returns how many, at most OG_HISTORY_AGENTS. */
+unsigned og_tables_history(const struct og_tables *tables, const struct og_health *health, unsigned service,
+                           uint64_t flow_hash, uint16_t *agents);
 
 /* A member by id; NULL when there is none. Valid as long as the tables. */
 const struct og_member *og_tables_router_by_id(const struct og_tables *tables, uint16_t id);
@@ -140,6 +195,9 @@ const struct og_member *og_tables_agent_by_id(const struct og_tables *tables, ui
  * agent's Accept with K. Arguments are zero but for K: the flow's go in after og_template_push. NULL for an unknown id. */
 const struct og_template *og_tables_to_router(const struct og_tables *tables, uint16_t router);
 const struct og_template *og_tables_to_agent(const struct og_tables *tables, uint16_t agent);
+
+/* The flow's slot in the tables of agents. */
+uint32_t og_tables_slot(const struct og_tables *tables, uint64_t flow_hash);
 
 /* Which pins are void: timeouts by service, generations by target (og_pins.h). */
 const struct og_pin_rules *og_tables_pin_rules(const struct og_tables *tables);

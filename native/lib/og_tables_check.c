@@ -337,6 +337,78 @@ static bool check_scalars(const struct report *report, const struct og_tables_sp
     return true;
 }
 
+static bool has_service(const struct og_tables_spec *spec, uint16_t index)
+{
+    return index < spec->n_services && spec->services[index].protocol != 0;
+}
+
+static bool check_past(const struct report *report, const struct og_tables_spec *spec, size_t i)
+{
+    const struct og_past *past = &spec->history[i];
+    bool seen[OG_MAX_MEMBERS] = {false};
+    size_t n = 1;
+
+    if (!has_service(spec, past->service)) {
+        return fail(report, "history[%zu].service: there is no service with index %u", i, past->service);
+    }
+    for (size_t j = 0; j < i; j++) {
+        n += spec->history[j].service == past->service;
+    }
+    if (n > OG_HISTORY_MEMBERSHIPS) {
+        return fail(report, "history[%zu].service: more than %u of \"%s\"", i, OG_HISTORY_MEMBERSHIPS,
+                    spec->services[past->service].name);
+    }
+    if (past->n_agents > OG_MAX_MEMBERS) {
+        return fail(report, "history[%zu].agents: %u of them, at most %u", i, past->n_agents, OG_MAX_MEMBERS);
+    }
+    for (size_t j = 0; j < past->n_agents; j++) {
+        const uint16_t id = past->agents[j].id;
+
+        if (id >= OG_MAX_MEMBERS || seen[id]) {
+            return fail(report, "history[%zu].agents[%zu]: id %u %s", i, j, id,
+                        id >= OG_MAX_MEMBERS ? "is above 1023" : "is there before");
+        }
+        seen[id] = true;
+    }
+    return true;
+}
+
+static bool check_spill(const struct report *report, const struct og_tables_spec *spec, size_t i)
+{
+    const struct og_spill *spill = &spec->spill[i];
+
+    if (!has_service(spec, spill->service)) {
+        return fail(report, "spill[%zu].service: there is no service with index %u", i, spill->service);
+    }
+    if (spill->site >= OG_MAX_SITES) {
+        return fail(report, "spill[%zu].site: %u is above %u", i, spill->site, OG_MAX_SITES - 1);
+    }
+    if (spill->site == spec->own_site) {
+        return fail(report, "spill[%zu].site: the own one", i);
+    }
+    for (size_t j = 0; j < i; j++) {
+        if (spec->spill[j].service == spill->service && spec->spill[j].site == spill->site) {
+            return fail(report, "spill[%zu]: same service and site as spill[%zu]", i, j);
+        }
+    }
+    return true;
+}
+
+static bool check_history_and_spill(const struct report *report, const struct og_tables_spec *spec)
+{
+    for (size_t i = 0; i < spec->n_history; i++) {
+        if (!check_past(report, spec, i)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < spec->n_spill; i++) {
+        if (!check_spill(report, spec, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool og_tables_check(const struct og_tables_spec *spec, char *error, size_t error_len)
 {
     const struct report report = {error, error_len};
@@ -352,5 +424,5 @@ bool og_tables_check(const struct og_tables_spec *spec, char *error, size_t erro
     }
     return check_members(&report, spec, "routers", spec->routers, spec->n_routers) &&
            check_members(&report, spec, "agents", spec->agents, spec->n_agents) && check_own(&report, spec) &&
-           check_locators(&report, spec, owners);
+           check_locators(&report, spec, owners) && check_history_and_spill(&report, spec);
 }

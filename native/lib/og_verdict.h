@@ -24,6 +24,8 @@
     X(PROMOTED, "promoted", TX, "client's ACK fitted: half-open entry became a pin")                                   \
     X(OFFERED, "offered", TX, "SYN offered to candidates")                                                             \
     X(OFFERED_PINNED, "offered_pinned", TX, "SYN of a known flow offered to its target, then to candidates")           \
+    X(OFFERED_SITE, "offered_site", TX, "new flow sent to another site: no usable server here")                        \
+    X(SPILLED, "spilled", TX, "new flow sent to another site by the spill share")                                      \
     X(OFFERED_UDP, "offered_udp", TX, "datagram without a pin sent by the table")                                      \
     X(HUNT_1, "hunt_1", TX, "unknown flow: hunt, first and second pick")                                               \
     X(HUNT_2, "hunt_2", TX, "unknown flow: hunt, history of the slot")                                                 \

@@ -31,6 +31,7 @@ static void *router_open(struct og_app *app, unsigned thread, uint64_t now_ns, s
         .pins = app->options.pins / app->options.threads,
         .halfopen = OG_HALFOPEN_ENTRIES,
         .health = &app->health,
+        .shares = &app->shares,
         .self = {.role = OG_ROLE_ROUTER, .incarnation = app->incarnation},
     };
     struct og_router *router = aligned_alloc(alignof(struct og_router), sizeof(*router));
@@ -80,6 +81,25 @@ static void router_pins(const void *plane, struct og_pins_view *view)
     view->promotions = router->halfopen.promotions;
 }
 
+static void router_flow(const void *plane, const struct og_tables *tables, const union og_pin_key *key,
+                        uint64_t flow_hash, uint64_t now_ns, struct og_flow_view *view)
+{
+    const struct og_router *router = plane;
+    const struct og_pin_rules *rules = og_tables_pin_rules(tables);
+    const uint64_t hash = og_hash_for(flow_hash, OG_USE_PIN);
+    struct og_halfopen_entry entry;
+    struct og_pin pin;
+
+    *view = (struct og_flow_view){.target = OG_TARGET_NONE};
+    if (og_pins_peek(&router->pins, rules, key, hash, (uint32_t)(now_ns / 1000000000u), &pin)) {
+        view->pinned = true;
+        view->target = pin.target;
+    } else if (og_halfopen_peek(&router->halfopen, rules, key, hash, (uint32_t)(now_ns / 1000000u), &entry)) {
+        view->half_open = true;
+        view->target = entry.target;
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct og_role role = {
@@ -91,6 +111,7 @@ int main(int argc, char **argv)
         .tick = router_tick,
         .self = router_self,
         .pins = router_pins,
+        .flow = router_flow,
     };
 
     return og_main(argc, argv, &role);

@@ -163,6 +163,8 @@ class Rig:
         config.pins, config.pins_memory = pins, aligned
         config.halfopen, config.halfopen_memory = halfopen, self.kept[1]
         config.health = self.health
+        self.shares = og.ffi.new("struct og_shares *")
+        config.shares = self.shares
         config.cookies.key = [secret, secret + 1]
         config.cookies.start_ns = self.now_ns
         config.key = [3, 4]

@@ -41,6 +41,7 @@ class Member:
     weight: int = 100
     generation: int = 0
     services: int = 0
+    dead: bool = False
 
 
 def agents(count: int, site: int = 0, services: int = 0b111) -> tuple[Member, ...]:
@@ -68,6 +69,14 @@ SERVICES = (
 
 
 @dataclass(frozen=True)
+class Past:
+    """struct og_past: ids with their weights."""
+
+    agents: tuple[tuple[int, int], ...]
+    service: int = 0
+
+
+@dataclass(frozen=True)
 class Spec:
     """struct og_tables_spec."""
 
@@ -83,6 +92,8 @@ class Spec:
     slots: int = 65537
     generation: int = 1
     flow_seed: bytes = FLOW_SEED
+    history: tuple[Past, ...] = ()
+    spill: tuple[tuple[int, int], ...] | None = None  # (service, site); None: not listed
 
     def with_agent(self, number: int, **changes: Any) -> Spec:
         """The same with one agent changed."""
@@ -114,7 +125,7 @@ def _members(ffi: Any, members: tuple[Member, ...]) -> Any:
     for member, out in zip(members, result, strict=False):
         out.locator = locator(member.locator)
         out.id, out.site, out.weight, out.generation = member.id, member.site, member.weight, member.generation
-        out.services = member.services
+        out.services, out.dead = member.services, member.dead
         out.name = member.name.encode()
     return result
 
@@ -129,6 +140,15 @@ def _services(ffi: Any, services: tuple[Service, ...]) -> Any:
         out.idle_s, out.closing_s, out.half_open_s = service.idle_s, service.closing_s, service.half_open_s
         out.name = service.name.encode()
     return result
+
+
+def _history(ffi: Any, history: tuple[Past, ...]) -> tuple[Any, list[Any]]:
+    """The array, and what its entries point to."""
+    result = ffi.new("struct og_past[]", max(len(history), 1))
+    agents = [ffi.new("struct og_past_agent[]", past.agents or [(0, 0)]) for past in history]
+    for past, kept, out in zip(history, agents, result, strict=False):
+        out.service, out.n_agents, out.agents = past.service, len(past.agents), kept
+    return result, agents
 
 
 def build(og: OgLibrary, spec: Spec) -> Any:
@@ -156,6 +176,11 @@ def build(og: OgLibrary, spec: Spec) -> Any:
             out.prefix, out.length = network.network_address.packed, network.prefixlen
         else:
             out.prefix, out.length = IPv6Address(entry[0]).packed, entry[1]
+    past, kept_agents = _history(ffi, spec.history)
+    spill = ffi.new("struct og_spill[]", list(spec.spill or ()) or 1)
+    c_spec.history, c_spec.n_history = past, len(spec.history)
+    c_spec.spill, c_spec.n_spill, c_spec.spill_listed = spill, len(spec.spill or ()), spec.spill is not None
+    kept += [past, kept_agents, spill]
     error = ffi.new("char[]", 256)
     tables = og.lib.og_tables_build(c_spec, error, 256)
     if tables == ffi.NULL:

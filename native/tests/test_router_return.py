@@ -264,7 +264,7 @@ def east_of(og: OgLibrary, to: bytes) -> Rig:
 
 def test_whole_connection_over_two_sites(og: OgLibrary, west: Rig) -> None:
     offered = west.steer(SYN)
-    assert offered.verdict == "offered"
+    assert offered.verdict == "offered_site"
     (where, function, _) = offered.path.ahead[0]
     assert (len(offered.path.ahead), function, where[:4]) == (1, STEER, locator("5f00:2::")[:4])
     east = east_of(og, where)
@@ -337,7 +337,7 @@ def test_packet_that_visited_another_site_stays_whatever_its_source(west: Rig) -
     visited = envelope(
         SYN, sid("5f00:1:11::", ERRORS, 5), [sid(EAST, STEER, 5), sid(WEST, STEER, 5)], active=1, cookies=[cookie]
     )
-    assert west.steer(SYN).verdict == "offered", "without that: to the other site"
+    assert west.steer(SYN).verdict == "offered_site", "without that: to the other site"
     assert west.one(visited).verdict == "drop_no_target"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from native.tests.lab_site import VIP, VIP_UDP, locator
-from native.tests.table_spec import Member, Service, Spec, agents, build, routers, two_sites
+from native.tests.table_spec import Member, Past, Service, Spec, agents, build, routers, two_sites
 
 if TYPE_CHECKING:
     from native.tests.oglib import OgLibrary
@@ -83,6 +83,20 @@ BAD: dict[str, tuple[Spec, str]] = {
         "sr_domain[1]: 2001:db8::1/32 has bits set behind its length",
     ),
     "17 domains": (Spec(sr_domain=("5f00::/16",) * 17), "sr_domain: 17 prefixes, at most 16"),
+    "past service": (Spec(history=(Past((), 3),)), "history[0].service: there is no service with index 3"),
+    "past id": (Spec(history=(Past(((1024, 1),)),)), "history[0].agents[0]: id 1024 is above 1023"),
+    "past twice": (
+        Spec(history=(Past(()), Past(((5, 1), (6, 1), (5, 2))))),
+        "history[1].agents[2]: id 5 is there before",
+    ),
+    "33 memberships": (
+        Spec(history=(Past(((0, 1),)),) * 33),
+        'history[32].service: more than 32 of "web"',
+    ),
+    "spill service": (Spec(spill=((3, 1),)), "spill[0].service: there is no service with index 3"),
+    "spill site": (Spec(spill=((0, 1), (0, 16))), "spill[1].site: 16 is above 15"),
+    "spill home": (Spec(spill=((0, 0),)), "spill[0].site: the own one"),
+    "spill twice": (Spec(spill=((0, 1), (1, 1), (0, 1))), "spill[2]: same service and site as spill[0]"),
     "1025 agents": (
         Spec(agents=tuple(Member(f"5f00:1:{i + 256:x}::", i, f"a{i}") for i in range(1025))),
         "agents: 1025 of them, at most 1024",

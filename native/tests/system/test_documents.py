@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OWN = "5f00:1:21::"
-GOOD = tables(generation=5, routers=2, agents=2, own=OWN)
+GOOD = tables(generation=5, routers=2, agents=2, own=OWN) | {
+    "history": [{"service": "web", "agents": [[0, 100], [1, 50], [77, 100]]}],
+    "spill": [{"service": "web", "site": "east"}],
+}
 
 
 def put(document: Any, path: str, value: Any) -> Any:
@@ -67,6 +70,23 @@ BAD_TABLES = [
     ("agents/0/name", "", "agents[0].name: is empty"),
     ("agents/0/name", "x" * 64, "agents[0].name: longer than 63 bytes"),
     ("agents/0/id", 1024, "agents[0].id: 1024 is not in 0..1023"),
+    ("agents/0/dead", "yes", 'agents[0].dead: neither true nor false: "yes"'),
+    ("routers/1/dead", 1, "routers[1].dead: neither true nor false: 1"),
+    ("history", {}, "history: not an array: {}"),
+    ("history/0/service", "mail", 'history[0].service: no such service: "mail"'),
+    ("history/0/color", "red", 'history[0]: unknown member "color"'),
+    ("history/0/agents", ..., "history[0].agents: is missing"),
+    ("history/0/agents/0", 7, "history[0].agents[0]: not a pair of id and weight"),
+    ("history/0/agents/0", [7], "history[0].agents[0]: not a pair of id and weight"),
+    ("history/0/agents/1/0", 1024, "history[0].agents[1][0]: 1024 is not in 0..1023"),
+    ("history/0/agents/1/1", -1, "history[0].agents[1][1]: -1 is not in 0..65535"),
+    ("history/0/agents/1/0", 0, "history[0].agents[1]: id 0 is there before"),
+    ("history", [{"service": "web", "agents": []}] * 33, 'history[32].service: more than 32 memberships of "web"'),
+    ("spill", "east", 'spill: not an array: "east"'),
+    ("spill/0/site", "north", 'spill[0].site: not in sites: "north"'),
+    ("spill/0/site", "west", 'spill[0].site: the own one: "west"'),
+    ("spill/0/service", "mail", 'spill[0].service: no such service: "mail"'),
+    ("spill", [{"service": "web", "site": "east"}] * 2, "spill[1]: same service and site as spill[0]"),
     ("gateways/0", "fab0", 'gateways[0]: not an IPv6 address: "fab0"'),
     ("gateways", {}, "gateways: not an array: {}"),
     ("extra", 1, 'unknown member "extra"'),
@@ -96,8 +116,8 @@ def test_bad_tables_are_refused_by_name(running: Node, path: str, value: Any, er
     ("line", "error"),
     [
         (b'{"op": "load"}', "tables: is missing"),
-        (b'{"op": "fly"}', "op: neither load nor status"),
-        (b"[]", "op: neither load nor status"),
+        (b'{"op": "fly"}', "op: neither load, status nor shares"),
+        (b"[]", "op: neither load, status nor shares"),
         (b"{", "not a JSON document: column 1: "),
         (b'{"op": "load", "tables": []}', "not a JSON object"),
         (b'{"op": "load", "tables": {}, "force": 1}', "force: neither true nor false"),

@@ -31,6 +31,7 @@ from native.tests.system.harness import (
     tcp,
     tcp_reply,
 )
+from native.tests.system.test_shares import set_shares, share, two_sites, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,3 +196,24 @@ def test_bad_persisted_document_does_not_stop_the_start(router: Node) -> None:
     assert "starting without tables: " in router.log.read_text()
     assert "slots: not a prime" in router.log.read_text()
     assert router.load(tables(own=OWN))["ok"]
+
+
+def test_shares_outlive_the_process(router: Node) -> None:
+    router.start()
+    assert set_shares(router, share(5))["error"] == "shares: no tables are loaded yet"
+    assert router.load(two_sites())["ok"]
+    assert set_shares(router, share(100))["ok"]
+    router.stop(signal.SIGKILL)
+    router.start()
+    assert router.telemetry("/og/shares") == {"web/east": 100}
+    renumbered = two_sites(2, sites=["north", "east", "west"])
+    renumbered["services"][0]["index"] = 5
+    assert router.load(renumbered)["ok"]
+    assert router.telemetry("/og/shares") == {"web/north": 0, "web/east": 100}
+    assert why(router, 1)["share"] == 100
+    router.stop()
+    (router.directory / "state" / "router.shares.json").write_text('{"format": 1, "shares": [{"site": "east"}]}')
+    router.start()
+    assert router.telemetry("/og/shares") == {"web/north": 0, "web/east": 0}
+    assert "starting without shares: " in router.log.read_text()
+    assert "shares[0].service: is missing" in router.log.read_text()
