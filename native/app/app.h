@@ -43,7 +43,13 @@ struct og_error {
 /* What a role's telemetry shows of one thread's pins. Read without locks: a counter may be a moment old. */
 struct og_pins_view {
     const struct og_pins *pins;
-    uint64_t half_open, half_open_capacity, promotions;
+    uint64_t half_open, half_open_capacity, promotions, promotions_to_sites;
+};
+
+/* New flows to other sites, of all threads; kept by the first poll thread. */
+struct og_away {
+    uint64_t counted, counted_ns; /* at the last look */
+    uint32_t per_s;
 };
 
 /* What a thread knows of a flow. */
@@ -67,7 +73,7 @@ struct og_role {
     void *(*open)(struct og_app *app, unsigned thread, uint64_t now_ns, struct og_error *error);
     void (*burst)(void *plane, const struct og_tables *tables, struct og_buf *const bufs[], size_t n, uint64_t now_ns);
     void (*tick)(void *plane, const struct og_tables *tables, uint64_t now_ns); /* once per turn; may be NULL */
-    struct og_probe_self *(*self)(void *plane);
+    struct og_local *(*local)(void *plane);
     void (*pins)(const void *plane, struct og_pins_view *view); /* NULL without pins */
     /* Called by another thread than the plane's; NULL without pins. */
     void (*flow)(const void *plane, const struct og_tables *tables, const union og_pin_key *key, uint64_t flow_hash,
@@ -109,6 +115,7 @@ struct og_app {
     struct og_prober prober;
     struct og_heartbeat *heartbeat;
     bool serving; /* written by the first poll thread */
+    struct og_away away;
 
     struct rte_mempool *pool;
     rte_spinlock_t tx_lock;

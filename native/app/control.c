@@ -164,7 +164,7 @@ static void add_suspects(const struct og_prober *prober, json_t *suspects)
         for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
             const struct og_target *target = &prober->targets[kind][prober->ids[kind][i]];
 
-            if (target->suspect)
+            if (target->suspect && !target->beside)
                 json_array_append_new(suspects, json_string(target->name));
         }
     }

@@ -162,8 +162,8 @@ static bool open_planes(struct og_app *app, struct og_error *error)
         app->threads[i].plane = app->role->open(app, i, og_now_ns(), error);
         if (!app->threads[i].plane)
             return false;
-        app->role->self(app->threads[i].plane)->role = app->role->probe_role;
-        app->role->self(app->threads[i].plane)->incarnation = app->incarnation;
+        app->role->local(app->threads[i].plane)->self.role = app->role->probe_role;
+        app->role->local(app->threads[i].plane)->self.incarnation = app->incarnation;
     }
     return true;
 }

@@ -12,6 +12,7 @@
 #include "heartbeat.h"
 
 #define TX_TRIES 4
+#define AWAY_NS UINT64_C(1000000000)
 #define BUSY_TURNS 4 /* empty turns before the first sleep: a burst is often followed by another */
 
 /* og_verdict_class as a table: once per packet, a call is worth avoiding. */
@@ -217,21 +218,49 @@ static void send_probes(struct og_app *app, struct og_thread *thread, const stru
     }
 }
 
-/* The flags of probe replies and of the heartbeat. */
-static void announce(struct og_app *app, const struct og_tables *tables)
+/* What this router has sent to other sites; the rate is looked at once per AWAY_NS. */
+static struct og_probe_load away(struct og_app *app, uint64_t now_ns)
 {
+    uint64_t pins = 0, flows = 0;
+
+    for (unsigned i = 0; app->role->pins && i < app->options.threads; i++) {
+        struct og_pins_view view;
+
+        app->role->pins(app->threads[i].plane, &view);
+        pins += view.pins->to_sites;
+        flows += view.promotions_to_sites;
+    }
+    if (now_ns - app->away.counted_ns >= AWAY_NS) {
+        app->away.per_s = (uint32_t)((flows - app->away.counted) * 1000 / ((now_ns - app->away.counted_ns) / 1000000));
+        app->away.counted = flows;
+        app->away.counted_ns = now_ns;
+    }
+    return (struct og_probe_load){.connections = (uint32_t)pins, .accepts_per_s = app->away.per_s};
+}
+
+/* The flags and loads of probe replies, and the heartbeat's flags. */
+static void announce(struct og_app *app, const struct og_tables *tables, uint64_t now_ns)
+{
+    const struct og_probe_load beside = away(app, now_ns);
+    struct og_probe_load site;
+    uint64_t listeners;
+
     const uint64_t generation = tables ? og_tables_spec(tables)->generation : 0;
     const bool serving = tables && og_prober_serving(&app->prober);
 
+    og_prober_totals(&app->prober, &listeners, &site);
     app->prober.changed = false;
     app->heartbeat->generation = generation;
     app->heartbeat->flags = (tables ? OG_HEARTBEAT_TABLES : 0) | (serving ? OG_HEARTBEAT_SERVING : 0);
     app->serving = serving;
     for (unsigned i = 0; i < app->options.threads; i++) {
-        struct og_probe_self *self = app->role->self(app->threads[i].plane);
+        struct og_local *local = app->role->local(app->threads[i].plane);
 
-        self->generation = (uint32_t)generation;
-        self->flags = serving ? OG_PROBE_F_SERVING : 0;
+        local->self.generation = (uint32_t)generation;
+        local->self.flags = serving ? OG_PROBE_F_SERVING : 0;
+        local->self.listeners = listeners;
+        local->self.load = site;
+        local->beside = beside;
     }
 }
 
@@ -258,7 +287,7 @@ static void chores(struct og_app *app, struct og_thread *thread, const struct og
     if (og_prober_turn(&app->prober, tables, version, now_ns) && tables)
         send_probes(app, thread, tables);
     if (app->prober.changed)
-        announce(app, tables);
+        announce(app, tables, now_ns);
     beat(app, thread);
     if (app->options.max_packets && thread->rx >= app->options.max_packets)
         atomic_store(&app->stop, true);

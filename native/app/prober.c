@@ -24,10 +24,19 @@ static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned
     const struct og_probe_self *last = &target->last;
 
     prober->changed = true;
+    if (target->beside)
+        return;
     if (kind == OG_MEMBER_ROUTER) {
         /* A router without tables drops everything. One that merely has no usable server still has its pins, and so
          * keeps its flows: it counts for the serving flag only. */
         const bool empty = target->replied && last->generation == 0;
+        const bool refuses = !target->replied || !(last->flags & OG_PROBE_F_SERVING) || last->flags & OG_PROBE_F_DRAINING;
+        uint64_t no_service = 0;
+
+        /* A router sends new flows only where somebody has said that they can be served. */
+        if (target->active && !prober->passive && prober->role == OG_ROLE_ROUTER)
+            no_service = refuses ? UINT64_MAX : ~last->listeners;
+        __atomic_store_n(&prober->health->router_no_service[id], no_service, __ATOMIC_RELAXED);
 
         __atomic_store_n(&prober->health->router_suspect[id], target->active && (target->suspect || empty),
                          __ATOMIC_RELAXED);
@@ -43,7 +52,7 @@ static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned
 }
 
 static void adopt(struct og_prober *prober, enum og_member_kind kind, const struct og_member *member,
-                  bool serving_for_us)
+                  bool serving_for_us, bool beside)
 {
     struct og_target *target = &prober->targets[kind][member->id];
 
@@ -56,6 +65,8 @@ static void adopt(struct og_prober *prober, enum og_member_kind kind, const stru
     }
     memcpy(target->name, member->name, sizeof(target->name));
     target->services = member->services;
+    target->site = member->site;
+    target->beside = beside;
     target->serving_for_us = serving_for_us && member->weight > 0;
     target->active = true;
     prober->ids[kind][prober->n_ids[kind]++] = member->id;
@@ -78,13 +89,14 @@ static void adopt_tables(struct og_prober *prober, const struct og_tables *table
     memcpy(n_before, prober->n_ids, sizeof(n_before));
     memset(prober->n_ids, 0, sizeof(prober->n_ids));
     for (size_t i = 0; i < spec->n_routers; i++) {
-        /* Routers do not probe the routers beside them: nothing is ever sent there. */
-        if (!router || spec->routers[i].site != spec->own_site)
-            adopt(prober, OG_MEMBER_ROUTER, &spec->routers[i], !router);
+        const struct og_member *member = &spec->routers[i];
+
+        if (memcmp(member->locator, spec->locator, sizeof(spec->locator)) != 0)
+            adopt(prober, OG_MEMBER_ROUTER, member, !router, router && member->site == spec->own_site);
     }
     for (size_t i = 0; i < spec->n_agents; i++) {
         if (router && spec->agents[i].site == spec->own_site)
-            adopt(prober, OG_MEMBER_AGENT, &spec->agents[i], true);
+            adopt(prober, OG_MEMBER_AGENT, &spec->agents[i], true, false);
     }
     for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
         for (unsigned i = 0; i < n_before[kind]; i++) {
@@ -235,6 +247,24 @@ static bool usable(const struct og_prober *prober, enum og_member_kind kind, uns
         return false;
     return kind == OG_MEMBER_ROUTER ||
            (!(target->last.flags & OG_PROBE_F_DRAINING) && (target->last.listeners & target->services) != 0);
+}
+
+void og_prober_totals(const struct og_prober *prober, uint64_t *listeners, struct og_probe_load *load)
+{
+    *listeners = 0;
+    *load = (struct og_probe_load){0};
+    for (unsigned i = 0; i < prober->n_ids[OG_MEMBER_AGENT]; i++) {
+        const unsigned id = prober->ids[OG_MEMBER_AGENT][i];
+        const struct og_target *target = &prober->targets[OG_MEMBER_AGENT][id];
+
+        if (usable(prober, OG_MEMBER_AGENT, id))
+            *listeners |= target->services & (prober->passive ? UINT64_MAX : target->last.listeners);
+        if (target->replied && !target->suspect) {
+            load->connections += target->last.load.connections;
+            load->accepts_per_s += target->last.load.accepts_per_s;
+            load->bytes_per_s += target->last.load.bytes_per_s;
+        }
+    }
 }
 
 bool og_prober_serving(const struct og_prober *prober)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Who of the next stage is alive: a hasher probes all routers; a router its site's agents and other sites' routers.
+ * Who of the next stage is alive: a hasher probes all routers; a router its site's agents and other sites' routers. A
+ * router also asks the routers beside it what they have sent to other sites; whether they are alive changes nothing.
  * Run by the first poll thread, through the data path, every 100 ms. Knows no ports: the caller sends what it writes and
  * hands it the replies.
  *
@@ -27,6 +28,8 @@ enum og_member_kind { OG_MEMBER_ROUTER, OG_MEMBER_AGENT, OG_MEMBER_KINDS };
 /* Also read by telemetry, without a lock: a value may be a moment old. */
 struct og_target {
     bool active;
+    bool beside;         /* a router of the own site, asked by a router */
+    uint16_t site;       /* index */
     bool serving_for_us; /* counts for our own serving flag: of our site, and not drained by weight */
     char name[64];
     uint8_t locator[8];
@@ -73,6 +76,9 @@ void og_prober_reply(struct og_prober *prober, const uint8_t *data, uint32_t len
 /* A packet the library gave the verdict FABRIC_ERROR: unreachable makes the member suspect, Packet Too Big is noted. */
 void og_prober_fabric_error(struct og_prober *prober, const struct og_tables *tables, const uint8_t *data,
                             uint32_t len);
+
+/* What a router says of its site: services that a usable agent serves, and the load of all that answer. */
+void og_prober_totals(const struct og_prober *prober, uint64_t *listeners, struct og_probe_load *load);
 
 /* Is there anybody of the next stage to send new connections to? */
 bool og_prober_serving(const struct og_prober *prober);

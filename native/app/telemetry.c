@@ -92,7 +92,7 @@ static int pins(const char *command, const char *parameters, struct rte_tel_data
 {
     struct og_pins_view sum = {0};
     struct og_pins_stats stats = {0};
-    uint64_t count = 0, capacity = 0, closing = 0;
+    uint64_t count = 0, capacity = 0, closing = 0, to_sites = 0;
 
     (void)command;
     (void)parameters;
@@ -103,6 +103,7 @@ static int pins(const char *command, const char *parameters, struct rte_tel_data
         count += view.pins->count;
         capacity += view.pins->capacity;
         closing += view.pins->closing;
+        to_sites += view.pins->to_sites;
         stats.inserts += view.pins->stats.inserts;
         stats.evictions += view.pins->stats.evictions;
         stats.expired += view.pins->stats.expired;
@@ -118,6 +119,7 @@ static int pins(const char *command, const char *parameters, struct rte_tel_data
     rte_tel_data_add_dict_uint(data, "count", count);
     rte_tel_data_add_dict_uint(data, "capacity", capacity);
     rte_tel_data_add_dict_uint(data, "closing", closing);
+    rte_tel_data_add_dict_uint(data, "to_sites", to_sites);
     rte_tel_data_add_dict_uint(data, "half_open", sum.half_open);
     rte_tel_data_add_dict_uint(data, "half_open_capacity", sum.half_open_capacity);
     rte_tel_data_add_dict_uint(data, "inserts", stats.inserts);
@@ -218,7 +220,8 @@ static int pins_list(const char *command, const char *parameters, struct rte_tel
     return 0;
 }
 
-static struct rte_tel_data *describe_member(const struct og_target *target, enum og_member_kind kind, unsigned id)
+static struct rte_tel_data *describe_member(const struct og_target *target, enum og_member_kind kind, unsigned id,
+                                            const struct og_tables_spec *spec)
 {
     struct rte_tel_data *data = rte_tel_data_alloc();
     const struct og_probe_self *last = &target->last;
@@ -231,6 +234,7 @@ static struct rte_tel_data *describe_member(const struct og_target *target, enum
     rte_tel_data_add_dict_string(data, "name", target->name);
     rte_tel_data_add_dict_string(data, "kind", kind == OG_MEMBER_AGENT ? "agent" : "router");
     rte_tel_data_add_dict_uint(data, "id", id);
+    rte_tel_data_add_dict_string(data, "site", spec && target->site < OG_MAX_SITES ? spec->site_names[target->site] : "");
     rte_tel_data_add_dict_int(data, "replied", target->replied);
     rte_tel_data_add_dict_int(data, "suspect", target->suspect);
     rte_tel_data_add_dict_uint(data, "rtt_us", target->rtt_ns / 1000u);
@@ -241,9 +245,9 @@ static struct rte_tel_data *describe_member(const struct og_target *target, enum
     rte_tel_data_add_dict_int(data, "draining", (last->flags & OG_PROBE_F_DRAINING) != 0);
     rte_tel_data_add_dict_uint(data, "generation", last->generation);
     rte_tel_data_add_dict_uint(data, "listeners", last->listeners);
-    rte_tel_data_add_dict_uint(data, "connections", last->connections);
-    rte_tel_data_add_dict_uint(data, "accepts_per_s", last->accepts_per_s);
-    rte_tel_data_add_dict_uint(data, "bytes_per_s", last->bytes_per_s);
+    rte_tel_data_add_dict_uint(data, "connections", last->load.connections);
+    rte_tel_data_add_dict_uint(data, "accepts_per_s", last->load.accepts_per_s);
+    rte_tel_data_add_dict_uint(data, "bytes_per_s", last->load.bytes_per_s);
     rte_tel_data_add_dict_uint(data, "mtu", target->mtu);
     return data;
 }
@@ -261,6 +265,7 @@ static void key_of(const char *name, char *key, size_t size)
 static int members(const char *command, const char *parameters, struct rte_tel_data *data)
 {
     const struct og_prober *prober = &app->prober;
+    const struct og_tables *tables;
     uint64_t skip;
     unsigned listed = 0;
 
@@ -268,6 +273,8 @@ static int members(const char *command, const char *parameters, struct rte_tel_d
     if (!read_offset(parameters, &skip))
         return -1;
     rte_tel_data_start_dict(data);
+    pthread_mutex_lock(&app->tables_lock);
+    tables = atomic_load(&app->tables);
     for (enum og_member_kind kind = 0; kind < OG_MEMBER_KINDS; kind++) {
         for (unsigned i = 0; i < prober->n_ids[kind] && listed < MEMBERS_MAX; i++) {
             const unsigned id = prober->ids[kind][i];
@@ -279,12 +286,13 @@ static int members(const char *command, const char *parameters, struct rte_tel_d
                 continue;
             }
             key_of(prober->targets[kind][id].name, key, sizeof(key));
-            item = describe_member(&prober->targets[kind][id], kind, id);
+            item = describe_member(&prober->targets[kind][id], kind, id, tables ? og_tables_spec(tables) : NULL);
             if (!item || rte_tel_data_add_dict_container(data, key, item, 0) < 0)
                 rte_tel_data_free(item);
             listed++;
         }
     }
+    pthread_mutex_unlock(&app->tables_lock);
     return 0;
 }
 

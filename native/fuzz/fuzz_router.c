@@ -91,7 +91,7 @@ static void check_pins(const struct og_pins *pins)
 {
     const uint64_t lines = pins->lines + OG_PINS_WINDOW - 1;
     unsigned passed[PINS + OG_PINS_WINDOW] = {0};
-    uint64_t count = 0, closing = 0;
+    uint64_t count = 0, closing = 0, to_sites = 0;
 
     for (uint64_t slot = 0; slot < lines * OG_PINS_SLOTS; slot++) {
         const struct og_pin *pin = &pins->slots[slot];
@@ -103,13 +103,14 @@ static void check_pins(const struct og_pins *pins)
         }
         count++;
         closing += (pin->state & OG_PIN_CLOSING) != 0;
+        to_sites += pin->target >= OG_TARGET_SITE;
         CHECK(pin->target < OG_TARGETS);
         CHECK(pin->displacement <= line && line - pin->displacement < pins->lines);
         for (uint64_t before = line - pin->displacement; before < line; before++) {
             passed[before]++;
         }
     }
-    CHECK(count == pins->count && closing == pins->closing);
+    CHECK(count == pins->count && closing == pins->closing && to_sites == pins->to_sites);
     for (uint64_t line = 0; line < lines; line++) {
         CHECK(pins->slots[line * OG_PINS_SLOTS].passed == passed[line]);
     }

@@ -33,9 +33,9 @@ static void hasher_burst(void *plane, const struct og_tables *tables, struct og_
     og_hasher_burst(plane, tables, bufs, n, now_ns);
 }
 
-static struct og_probe_self *hasher_self(void *plane)
+static struct og_local *hasher_local(void *plane)
 {
-    return &((struct og_hasher *)plane)->local.self;
+    return &((struct og_hasher *)plane)->local;
 }
 
 int main(int argc, char **argv)
@@ -45,7 +45,7 @@ int main(int argc, char **argv)
         .probe_role = OG_ROLE_HASHER,
         .open = hasher_open,
         .burst = hasher_burst,
-        .self = hasher_self,
+        .local = hasher_local,
     };
 
     return og_main(argc, argv, &role);

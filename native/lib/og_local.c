@@ -7,6 +7,7 @@
 void og_local_init(struct og_local *local, const uint64_t key[2], const struct og_probe_self *self)
 {
     local->self = *self;
+    local->beside = self->load;
     og_rate_init(&local->probe_rate, key, OG_PROBES_PER_S, OG_PROBES_TOTAL_PER_S);
 }
 
@@ -32,7 +33,11 @@ static enum og_verdict probe(struct og_local *local, const struct og_tables *tab
     if (!og_rate_take(&local->probe_rate, outer->ip->src, now_ns)) {
         return OG_V_DROP_PROBE_RATE;
     }
-    og_probe_answer(buf, outer, og_tables_spec(tables)->locator, &local->self);
+    struct og_probe_self self = local->self;
+    if (sender.router != OG_NO_MEMBER && sender.site == og_tables_spec(tables)->own_site) {
+        self.load = local->beside;
+    }
+    og_probe_answer(buf, outer, og_tables_spec(tables)->locator, &self);
     return OG_V_PROBE_ANSWERED;
 }
 

@@ -16,6 +16,7 @@
 
 struct og_local {
     struct og_probe_self self; /* written by the program, also while packets flow */
+    struct og_probe_load beside; /* the load that routers of the own site are told instead */
     struct og_rate probe_rate;
 };
 

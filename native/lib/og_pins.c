@@ -119,6 +119,7 @@ void og_pins_erase(struct og_pins *pins, struct og_pin *pin)
     count_passed(pins, pin, -1);
     pins->count--;
     pins->closing -= (pin->state & OG_PIN_CLOSING) != 0;
+    pins->to_sites -= pin->target >= OG_TARGET_SITE;
     *pin = empty;
 }
 
@@ -164,6 +165,7 @@ struct og_pin *og_pins_put(struct og_pins *pins, const struct og_pin_rules *rule
     if (pin != NULL) {
         pins->stats.updates++;
         pins->closing -= (pin->state & OG_PIN_CLOSING) != 0;
+        pins->to_sites -= pin->target >= OG_TARGET_SITE;
     } else {
         pin = make_room(pins, rules, home, now_s);
         pin->client[0] = key->q[0];
@@ -174,6 +176,7 @@ struct og_pin *og_pins_put(struct og_pins *pins, const struct og_pin_rules *rule
         pins->stats.inserts++;
         pins->count++;
     }
+    pins->to_sites += target >= OG_TARGET_SITE;
     pin->target = target;
     pin->generation = (uint16_t)rules->generation[target];
     pin->isn = isn;

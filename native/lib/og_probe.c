@@ -87,9 +87,8 @@ enum og_verdict og_probe_parse(const uint8_t *data, const struct og_outer *outer
                 .generation = og_load32(probe->generation),
                 .incarnation = og_load64(probe->incarnation),
                 .listeners = og_load64(probe->listeners),
-                .connections = og_load32(probe->connections),
-                .accepts_per_s = og_load32(probe->accepts_per_s),
-                .bytes_per_s = og_load64(probe->bytes_per_s),
+                .load = {og_load32(probe->connections), og_load32(probe->accepts_per_s),
+                         og_load64(probe->bytes_per_s)},
             },
     };
     return OG_V_NONE;
@@ -123,8 +122,8 @@ void og_probe_answer(struct og_buf *buf, const struct og_outer *outer, const uin
     og_store32(probe->generation, self->generation);
     og_store64(probe->incarnation, self->incarnation);
     og_store64(probe->listeners, self->listeners);
-    og_store32(probe->connections, self->connections);
-    og_store32(probe->accepts_per_s, self->accepts_per_s);
-    og_store64(probe->bytes_per_s, self->bytes_per_s);
+    og_store32(probe->connections, self->load.connections);
+    og_store32(probe->accepts_per_s, self->load.accepts_per_s);
+    og_store64(probe->bytes_per_s, self->load.bytes_per_s);
     write_checksum(ip, udp);
 }

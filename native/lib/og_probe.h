@@ -14,6 +14,11 @@
 
 #define OG_PROBE_PACKET_LEN (40 + 8 + 56)
 
+struct og_probe_load {
+    uint32_t connections, accepts_per_s;
+    uint64_t bytes_per_s;
+};
+
 /* What a node says of itself in its replies. Kept up to date by the program, read by the packet path. */
 struct og_probe_self {
     uint8_t role;  /* OG_ROLE_* */
@@ -21,8 +26,7 @@ struct og_probe_self {
     uint32_t generation;
     uint64_t incarnation;
     uint64_t listeners;
-    uint32_t connections, accepts_per_s;
-    uint64_t bytes_per_s;
+    struct og_probe_load load;
 };
 
 /* A probe as read; host byte order. */

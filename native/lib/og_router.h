@@ -63,6 +63,7 @@ struct og_router {
     struct og_local local;
     struct og_cookie_keys cookies;
     uint64_t swept_ns;             /* last house-keeping */
+    uint64_t promotions_to_sites;  /* new flows that other sites took */
     uint64_t verdicts[OG_V_COUNT]; /* packets by verdict, of this thread */
 };
 

@@ -99,6 +99,7 @@ static void promote(const struct og_moment *at, const struct og_work *work, stru
     }
     entry->promoted = 1;
     at->router->halfopen.promotions++;
+    at->router->promotions_to_sites += og_target_is_site(entry->target);
 }
 
 static bool confirms(const struct og_work *work, const struct og_halfopen_entry *entry)

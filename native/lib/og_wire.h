@@ -151,8 +151,12 @@ struct og_probe {
     __u8 nonce[8];       /* low 48 bits used, equal to the SID's argument */
     __u8 incarnation[8]; /* replies: boot nonce; same after silence = state kept, new = state lost */
     __u8 sent_ns[8];     /* prober's clock, echoed: the round trip needs no state */
-    __u8 listeners[8];   /* agents: bit i = service index i has a listener */
-    __u8 connections[4]; /* agents: open connections of all services */
+    /* agents: bit i = service index i has a listener; routers: a usable agent of their site serves it */
+    __u8 listeners[8];
+    /* agents: open connections of all services, accepted connections and bytes per second. Routers, to a router of their
+     * own site: live pins to other sites, new flows that other sites took per second, 0; to all others: the sums over the
+     * agents of their site that answer. */
+    __u8 connections[4];
     __u8 accepts_per_s[4];
     __u8 bytes_per_s[8];
 }; /* 56 bytes */

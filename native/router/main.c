@@ -66,9 +66,9 @@ static void router_tick(void *plane, const struct og_tables *tables, uint64_t no
     og_router_tick(plane, tables, now_ns);
 }
 
-static struct og_probe_self *router_self(void *plane)
+static struct og_local *router_local(void *plane)
 {
-    return &((struct og_router *)plane)->local.self;
+    return &((struct og_router *)plane)->local;
 }
 
 static void router_pins(const void *plane, struct og_pins_view *view)
@@ -79,6 +79,7 @@ static void router_pins(const void *plane, struct og_pins_view *view)
     view->half_open = router->halfopen.count;
     view->half_open_capacity = router->halfopen.capacity;
     view->promotions = router->halfopen.promotions;
+    view->promotions_to_sites = router->promotions_to_sites;
 }
 
 static void router_flow(const void *plane, const struct og_tables *tables, const union og_pin_key *key,
@@ -109,7 +110,7 @@ int main(int argc, char **argv)
         .open = router_open,
         .burst = router_burst,
         .tick = router_tick,
-        .self = router_self,
+        .local = router_local,
         .pins = router_pins,
         .flow = router_flow,
     };

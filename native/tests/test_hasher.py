@@ -43,7 +43,7 @@ from native.tests.packets import (
 )
 from native.tests.test_parse import FAIL as PARSE_FAIL
 from native.tests.test_parse import PASS as PARSE_PASS
-from native.tests.test_probe import SELF, message
+from native.tests.test_probe import LOAD, SAID, SELF, message
 from native.tests.test_siphash import model
 
 NOW = 10**12
@@ -269,7 +269,7 @@ def test_errors_from_clients_are_limited(hasher: Hasher) -> None:
 def test_probes_are_answered_and_limited(hasher: Hasher) -> None:
     asked = bytes(router_probe())
     wanted = IPv6(src=sid(HASHER, 0), dst=sid(ROUTERS[1], 0x20, 77), tc=0xB8) / UDP(sport=20295, dport=20295)
-    assert hasher.one(asked) == ("probe_answered", bytes(wanted / Raw(message(2, 77, **SELF))))
+    assert hasher.one(asked) == ("probe_answered", bytes(wanted / Raw(message(2, 77, **SAID, **LOAD))))
     verdicts = Counter(buf.verdict for buf in hasher.burst([asked] * 1200))
     assert verdicts == {"probe_answered": 999, "drop_probe_rate": 201}
 

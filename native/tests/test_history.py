@@ -54,7 +54,8 @@ def test_earlier_picks_newest_first_without_todays(og: OgLibrary, seed: int) -> 
     tables = build(og, spec_of(members, today, past))
     earlier = [build(og, spec_of(members, row)) for row in past]
     for flow_hash in hashes(300):
-        now, wanted = picks(og, tables, flow_hash), []
+        now = picks(og, tables, flow_hash)
+        wanted: list[int] = []
         for one in earlier:
             wanted += [a for a in picks(og, one, flow_hash) if a not in now + wanted]
         assert history(og, tables, flow_hash) == wanted[:8]

@@ -16,10 +16,9 @@ from native.tests.packets import UDP, IPv6, Raw, srh
 
 NONCE = 0x123456789ABC
 PORT = 20295
-SELF = {
-    "role": 2, "flags": 1, "generation": 7, "incarnation": 0x1122334455667788, "listeners": 5, "connections": 1000,
-    "accepts_per_s": 20, "bytes_per_s": 10**10,
-}  # fmt: skip
+LOAD = {"connections": 1000, "accepts_per_s": 20, "bytes_per_s": 10**10}
+SAID = {"role": 2, "flags": 1, "generation": 7, "incarnation": 0x1122334455667788, "listeners": 5}
+SELF = SAID | {"load": LOAD}
 
 
 def request(og: OgLibrary, nonce: int = NONCE, sent_ns: int = 99) -> bytes:
@@ -66,11 +65,12 @@ def test_the_answer(og: OgLibrary) -> None:
     og.lib.og_probe_answer(buf.buf, outer, locator(ROUTERS[0]), og.ffi.new("struct og_probe_self *", SELF))
     buf.check()
     wanted = IPv6(src=sid(ROUTERS[0], 0), dst=sid(HASHER, 0x20, NONCE), tc=0xB8)
-    assert bytes(buf) == bytes(wanted / UDP(sport=PORT, dport=PORT) / Raw(message(2, **SELF)))
+    assert bytes(buf) == bytes(wanted / UDP(sport=PORT, dport=PORT) / Raw(message(2, **SAID, **LOAD)))
 
     verdict, info, _, _ = parse(og, bytes(buf))
     assert (verdict, info.type, info.nonce, info.sent_ns) == ("none", 2, NONCE, 99)
-    assert {name: getattr(info.sender, name) for name in SELF} == SELF
+    assert {name: getattr(info.sender, name) for name in SAID} == SAID
+    assert {name: getattr(info.sender.load, name) for name in LOAD} == LOAD
 
 
 def test_a_checksum_of_zero_is_sent_as_ffff_and_zero_is_none(og: OgLibrary) -> None:

@@ -121,6 +121,8 @@ class Member:
     generation: int = 1
     incarnation: int = 0x1122334455667788
     connections: int = 0
+    accepts_per_s: int = 0
+    bytes_per_s: int = 0
     silent: bool = False
     probes: int = 0
 
@@ -179,7 +181,8 @@ class Wire:
             prober = Sid.read(ip.src)
             reply = struct.pack(">BBBBI", 1, 2, member.role, member.flags, member.generation)
             reply += message[8:16] + struct.pack(">Q", member.incarnation) + message[24:32]
-            reply += struct.pack(">QIIQ", member.listeners, member.connections, 0, 0)
+            reply += struct.pack(">Q", member.listeners)
+            reply += struct.pack(">IIQ", member.connections, member.accepts_per_s, member.bytes_per_s)
             self.send(
                 IPv6(
                     src=sid(target.locator, FN_ERRORS), dst=sid(prober.locator, FN_PROBE, target.argument), hlim=64
@@ -189,6 +192,17 @@ class Wire:
             )
             return True
         return False
+
+    def probe(self, locator: str, prober: str) -> dict[str, int]:
+        """Ask the program under test as a gateway node with the locator `prober`; what it says of itself."""
+        nonce = 0x4F47_0000_0000 | next(_numbers)
+        message = struct.pack(">BBBBIQQQQIIQ", 1, 1, ROLE_ROUTER, 0, 0, nonce, 0, 0, 0, 0, 0, 0)
+        ports = UDP(sport=PROBE_PORT, dport=PROBE_PORT)
+        self.send(IPv6(src=sid(prober, FN_ERRORS), dst=sid(locator, FN_PROBE, nonce)) / ports / message)
+        reply = self.expect(lambda f: UDP in f and f[IPv6].dst == sid(prober, FN_PROBE, nonce), "the reply to a probe")
+        names = ("version", "type", "role", "flags", "generation", "nonce", "incarnation", "sent_ns", "listeners",
+                 "connections", "accepts_per_s", "bytes_per_s")  # fmt: skip
+        return dict(zip(names, struct.unpack(">BBBBIQQQQIIQ", bytes(reply[UDP].payload)), strict=True))
 
     def expect(self, match: Callable[[Ether], bool], what: str, seconds: float = DEADLINE) -> Ether:
         """Return the next frame that matches; others are thrown away."""

@@ -11,7 +11,19 @@ from scapy.layers.inet import TCP
 from scapy.layers.inet6 import IPv6
 
 from native.tests.system import harness
-from native.tests.system.harness import FN_ERRORS, FN_STEER, ROLE_ROUTER, Envelope, Member, Node, sid, srv6, tables, tcp
+from native.tests.system.harness import (
+    FN_ERRORS,
+    FN_STEER,
+    ROLE_AGENT,
+    ROLE_ROUTER,
+    Envelope,
+    Member,
+    Node,
+    sid,
+    srv6,
+    tables,
+    tcp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +56,7 @@ def set_shares(node: Node, *shares: Any) -> dict[str, Any]:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with harness.node("router", tmp_path_factory.mktemp("shares") / "n") as node:
         node.wire.members[EAST] = Member(ROLE_ROUTER)
+        node.wire.members |= {locator: Member(ROLE_AGENT) for locator in ("5f00:1:31::", "5f00:1:32::")}
         node.start()
         assert node.load(two_sites())["ok"]
         yield node
@@ -103,6 +116,7 @@ def test_what_is_explained_is_what_is_done(running: Node) -> None:
     set_shares(running, share(512))
     running.wire.members[EAST].listeners = 1
     harness.wait_for(lambda: running.telemetry("/og/members").get("ogr_e1", {}).get("replied"), "the east answers")
+    harness.wait_for(lambda: not running.request({"op": "status"})["suspect"], "nobody is suspect")
     for sport in range(50000, 50030):
         told = why(running, sport)
         assert told["pin"] == "none"
