@@ -235,6 +235,23 @@ def test_a_restarted_gobgpd_announces_again(site: Site, capsys: pytest.CaptureFi
         print(f"\n  gobgpd killed: route gone after {lost - fault:.2f} s, back after {time.time() - fault:.2f} s")
 
 
+def bfd_is_up_since(site: Site, name: str, moment: float) -> bool:
+    """The network router's BFD session to a node came up after that moment (monotonic seconds), and is up."""
+    peers = {peer["peer"]: peer for peer in site.vtysh("show bfd peers")}
+    peer = peers[address(name)]
+    return bool(peer["status"] == "up" and peer["uptime"] < time.monotonic() - moment)
+
+
+def test_a_stopped_and_started_gobgpd_makes_one_session(site: Site) -> None:
+    """The neighbour's BFD session of the old process must not outlive it: its end would take the new BGP session along."""
+    before = connections(site)[address("ogh_w1")]
+    site.execute("ogh_w1", "systemctl", "restart", "gobgpd.service")
+    started = time.monotonic()
+    wait_for("BFD is up again", lambda: bfd_is_up_since(site, "ogh_w1", started))
+    wait_for("the VIP is back", lambda: site.next_hops(VIP) == {address(name) for name in HASHERS})
+    assert connections(site)[address("ogh_w1")] == before + 1
+
+
 def test_stopping_gobgpd_withdraws_before_the_session_goes_down(site: Site) -> None:
     unit = site.execute("ogh_w1", "systemctl", "show", "--property=ExecStop", "gobgpd.service").stdout
     assert "global rib del all -a ipv6" in unit
