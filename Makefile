@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a person does with this repository. `make` alone lists it.
 
-TOPOLOGY ?= recovery
+TOPOLOGY ?= failover
 ANSIBLE_ARGS ?=
 FUZZ_SECONDS ?= 600
 
@@ -12,7 +12,8 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 STEP := scripts/step
-INVENTORY := inventories/$(TOPOLOGY)
+# failover: two sites; recovery: one. Any other is the name of a folder below inventories/.
+INVENTORY := inventories/$(patsubst failover,lab,$(TOPOLOGY))
 PLAY := $(BIN)/ansible-playbook -i $(INVENTORY) $(ANSIBLE_ARGS)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -35,7 +36,7 @@ bootstrap: ## what the controller needs: Debian packages, Python packages in .ve
 	@$(STEP) "Prepare this machine" "see the message above; scripts/bootstrap can be run again" scripts/bootstrap
 
 lab: bootstrap ## the lab, everything deployed, and a proven request through it
-	@[ -d $(INVENTORY) ] || { echo "There is no $(INVENTORY). TOPOLOGY is one of: $$(ls inventories | grep -v '^_' | xargs)"; exit 2; }
+	@[ -d $(INVENTORY) ] || { echo "There is no $(INVENTORY). TOPOLOGY is one of: failover recovery"; exit 2; }
 	@$(STEP) "Bring up and deploy the lab '$(TOPOLOGY)' (ansible-playbook site.yml -i $(INVENTORY))" \
 		"mend what the failed task names, then run 'make lab' again: it goes on where it stopped. From nothing: make clean-lab lab" \
 		$(PLAY) site.yml

@@ -132,6 +132,55 @@ def og_gateways(
     return sorted(found, key=lambda gateway: (gateway["site"], gateway["name"]))
 
 
+def og_trunk_ends(
+    trunks: Iterable[Mapping[str, Any]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    networks: Mapping[str, Any],
+    block: object,
+    mtu: int,
+) -> list[dict[str, Any]]:
+    """Return the cables between network routers, {a: {host, name, address, asn}, b: {...}, mtu}, of og_trunks.
+
+    A trunk is {a, b, number}: two network routers, and the number of their link in the network of `a`. `hosts` is
+    hostvars, `networks` og_sites and og_transit in one, `block` og_fabric_block. Each port is named after the other end.
+    """
+    cables = []
+    for position, trunk in enumerate(trunks):
+        label = f"og_trunks[{position}]"
+        for key in ("a", "b"):
+            name = trunk.get(key)
+            if name not in hosts or hosts[name].get("og_site") not in networks:
+                raise AnsibleFilterError(f"{label}.{key}: not a host with a known og_site: {name!r}")
+        a, b = (networks[hosts[trunk[key]]["og_site"]] for key in ("a", "b"))
+        link = og_link(block, a["number"], trunk.get("number"))
+        cables.append(
+            {
+                "a": {"host": trunk["a"], "name": f"to-{trunk['b']}", "address": og_link_router(link), "asn": a["asn"]},
+                "b": {"host": trunk["b"], "name": f"to-{trunk['a']}", "address": og_link_node(link), "asn": b["asn"]},
+                "mtu": mtu,
+            }
+        )
+    return cables
+
+
+def og_uplinks(cables: Iterable[Mapping[str, Any]], host: str) -> list[dict[str, Any]]:
+    """Return the neighbours of a network router over `cables` (og_trunk_ends), as quagga_uplinks."""
+    found = []
+    for cable in cables:
+        for own, other in (("a", "b"), ("b", "a")):
+            if cable[own]["host"] == host:
+                neighbour = cable[other]
+                found.append(
+                    {
+                        "name": neighbour["host"],
+                        "address": neighbour["address"],
+                        "asn": neighbour["asn"],
+                        "port": cable[own]["name"],
+                    }
+                )
+    return found
+
+
 class FilterModule:
     """Ansible's entry point."""
 
@@ -145,4 +194,6 @@ class FilterModule:
             "og_locator": og_locator,
             "og_sid": og_sid,
             "og_site_prefix": og_site_prefix,
+            "og_trunk_ends": og_trunk_ends,
+            "og_uplinks": og_uplinks,
         }

@@ -19,6 +19,7 @@ LAB_GROUPS = ("network_routers", "clients")
 # Largest encapsulation: outer header, 11 segments, cookies (docs/interfaces.md, native/lib/og_wire.h).
 OVERHEAD = 256
 SMALLEST_FABRIC_MTU = 1500 + OVERHEAD
+LINK_SITE_END = 48  # og_address.py
 SERVICE_INDICES = 64
 SERVICE_KEYS = ("name", "vip", "protocol", "port", "index")
 
@@ -135,49 +136,122 @@ class _Checker:
                     self.say(name, f"{self.networks[name]} overlaps {other} {self.networks[other]}")
 
     def sites(self) -> None:
-        """Every site has a number and AS numbers of its own."""
+        """Every site, and every network between sites, has a number and AS numbers that no other has."""
         sites = self.site.get("og_sites")
         if not isinstance(sites, Mapping) or not sites:
             self.say("og_sites", f"not a map of sites: {sites!r}")
-            return
+        transit = self.site.get("og_transit")
+        if transit is not None and not isinstance(transit, Mapping):
+            self.say("og_transit", f"not a map of networks between sites: {transit!r}")
         numbers: dict[int, str] = {}
-        for name, data in sites.items():
-            for key, highest in (("number", 0xFFFF), ("asn", 0xFFFFFFFF), ("gateway_asn", 0xFFFFFFFF)):
-                value = data.get(key) if isinstance(data, Mapping) else None
-                if not _is_number(value, 1, highest):
-                    self.say(f"og_sites.{name}.{key}", f"not a number of 1 to {highest}: {value!r}", "og_sites", name)
-            number = data.get("number") if isinstance(data, Mapping) else None
-            if number in numbers:
-                self.say(
-                    f"og_sites.{name}.number", f"{number} is the number of {numbers[number]} too", "og_sites", name
-                )
-            elif number is not None:
-                numbers[number] = name
+        systems: dict[int, str] = {}
+        for variable, keys in (("og_sites", ("asn", "gateway_asn")), ("og_transit", ("asn",))):
+            for name, data in self._map(variable).items():
+                values = data if isinstance(data, Mapping) else {}
+                label = f"{variable}.{name}"
+                if variable == "og_transit" and name in self._map("og_sites"):
+                    self.say(label, "is the name of a site too", variable, name)
+                self._unique(f"{label}.number", values.get("number"), 0xFFFF, numbers, (variable, name))
+                self._number_fits(f"{label}.number", values.get("number"), (variable, name))
+                for key in keys:
+                    self._unique(f"{label}.{key}", values.get(key), 0xFFFFFFFF, systems, (variable, name))
+
+    def _map(self, variable: str) -> Mapping[str, Any]:
+        value = self.site.get(variable)
+        return value if isinstance(value, Mapping) else {}
+
+    def _unique(self, label: str, value: object, highest: int, seen: dict[int, str], path: tuple[str, ...]) -> None:
+        if not isinstance(value, int) or not _is_number(value, 1, highest):
+            self.say(label, f"not a number of 1 to {highest}: {value!r}", *path)
+        elif value in seen:
+            self.say(label, f"{value} is {seen[value]} too", *path)
+        else:
+            seen[value] = label
+
+    def _number_fits(self, label: str, number: object, path: tuple[str, ...]) -> None:
+        """The number takes the bits of a link block up to bit 48 (og_address.py)."""
+        for block in ("og_fabric_block", "og_client_block"):
+            if block in self.networks and _is_number(number, 1, 0xFFFF):
+                highest = (1 << max(0, LINK_SITE_END - self.networks[block].prefixlen)) - 1
+                if not _is_number(number, 1, highest):
+                    self.say(label, f"{number} does not fit into {block}, which has room for 1 to {highest}", *path)
 
     def groups(self) -> None:
-        """Every role has a host, and every site all that a site needs."""
+        """Every role has a host, and every site all that a site needs; a network between sites only routes."""
         members = {group: [n for n, host in self.hosts.items() if group in host["groups"]] for group in GROUPS}
         needed = [group for group in GROUPS if self.site.get("og_lab") or group not in LAB_GROUPS]
         for group in needed:
             if not members[group]:
                 self.problems.append(f"{group}: the group is missing or empty ({self.sources.file_of(group)})")
-        for site in self._used_sites():
-            lacking = [
-                g for g in needed if members[g] and not any(self.hosts[n]["og_site"] == site for n in members[g])
-            ]
-            for group in lacking:
-                self.say(group, f"no host of site {site} is in the group", group)
-
-    def _used_sites(self) -> list[str]:
-        sites = self.site.get("og_sites")
         used = {str(host["og_site"]) for host in self.hosts.values() if host["og_site"] is not None}
-        return sorted(used & set(sites)) if isinstance(sites, Mapping) else []
+        for site in sorted(self._map("og_sites")):
+            if site not in used:
+                self.say(f"og_sites.{site}", f"no host has og_site {site}: add its hosts, or remove it", "og_sites", site)
+                continue
+            for group in needed:
+                if members[group] and not any(self.hosts[name]["og_site"] == site for name in members[group]):
+                    self.say(group, f"no host of site {site} is in the group", group)
+        for name, host in self.hosts.items():
+            roles = sorted(set(host["groups"]) & set(GROUPS) - {"network_routers"})
+            if host["og_site"] in self._map("og_transit") and roles:
+                self.say(
+                    f"{name}.og_site",
+                    f"{host['og_site']} is one of og_transit, where only network routers can be, but the host is in "
+                    f"{', '.join(roles)}",
+                    name,
+                )
+
+    def trunks(self) -> None:
+        """Every trunk joins two network routers by a link of its own, and together they join all sites."""
+        trunks = self.site.get("og_trunks")
+        if trunks is None:
+            return
+        if not isinstance(trunks, Sequence) or isinstance(trunks, str):
+            self.say("og_trunks", f"not a list of trunks: {trunks!r}")
+            return
+        routers = {name for name, host in self.hosts.items() if "network_routers" in host["groups"]}
+        taken = {(host["og_site"], host["og_node"]): name for name, host in self.hosts.items()}
+        reached: dict[str, set[str]] = {name: {name} for name in routers}
+        for position, trunk in enumerate(trunks):
+            label = f"og_trunks[{position}]"
+            values = trunk if isinstance(trunk, Mapping) else {}
+            ends = [values.get("a"), values.get("b")]
+            strangers = [key for key, name in zip("ab", ends, strict=True) if name not in routers]
+            for key in strangers:
+                self.say(f"{label}.{key}", f"not a network router: {values.get(key)!r}", "og_trunks")
+            if strangers:
+                continue
+            if ends[0] == ends[1]:
+                self.say(label, f"both ends are {ends[0]}", "og_trunks")
+            self._trunk_number(label, values, taken)
+            joined = reached[str(ends[0])] | reached[str(ends[1])]
+            reached.update(dict.fromkeys(joined, joined))
+        self._all_joined(reached)
+
+    def _trunk_number(self, label: str, trunk: Mapping[str, Any], taken: dict[tuple[Any, Any], str]) -> None:
+        number, network = trunk.get("number"), self.hosts[trunk["a"]]["og_site"]
+        if not isinstance(number, int) or not _is_number(number, 1, 0xFFFF):
+            self.say(f"{label}.number", f"not a number of 1 to 0xffff: {number!r}", "og_trunks")
+        elif (network, number) in taken:
+            self.say(
+                f"{label}.number",
+                f"{number:#x} is the number of {taken[network, number]} in {network}, so their links overlap",
+                "og_trunks",
+            )
+        else:
+            taken[network, number] = label
+
+    def _all_joined(self, reached: Mapping[str, set[str]]) -> None:
+        parts = {tuple(sorted({str(self.hosts[name]["og_site"]) for name in part})) for part in reached.values()}
+        if len(parts) > 1:
+            said = " and ".join(f"({', '.join(part)})" for part in sorted(parts))
+            self.say("og_trunks", f"no way between {said}", "og_trunks")
 
     def nodes(self) -> None:
         """Every host of a role has a known site and a node number of its own in it."""
         taken: dict[tuple[Any, int], str] = {}
         unknown: dict[tuple[Any, tuple[str, ...]], list[str]] = {}
-        sites = self.site.get("og_sites") or {}
+        sites = {**self._map("og_sites"), **self._map("og_transit")}
         for name, host in self.hosts.items():
             if not set(host["groups"]) & set(GROUPS):
                 continue
@@ -198,7 +272,7 @@ class _Checker:
             else:
                 taken[site, node] = name
         for (site, place), names in unknown.items():
-            self.say("og_site", f"unknown site {site!r} of {', '.join(names)}; og_sites has {', '.join(sites)}", *place)
+            self.say("og_site", f"unknown site {site!r} of {', '.join(names)}; og_sites has {', '.join(self._map('og_sites'))}", *place)
 
     def services(self) -> None:
         """Every service is complete, its VIP is in the VIP block and nowhere else, and no two collide."""
@@ -281,6 +355,7 @@ def check_inventory(site: Mapping[str, Any], hosts: Mapping[str, Mapping[str, An
         checker.sites,
         checker.groups,
         checker.nodes,
+        checker.trunks,
         checker.names,
         checker.services,
         checker.fabric,
