@@ -14,7 +14,7 @@ BIN := .venv/bin
 STEP := scripts/step
 # failover: two sites; recovery: one. Any other is the name of a folder below inventories/.
 INVENTORY := inventories/$(patsubst failover,lab,$(TOPOLOGY))
-PLAY := $(BIN)/ansible-playbook -i $(INVENTORY) $(ANSIBLE_ARGS)
+PLAY := env ANSIBLE_CALLBACKS_ENABLED=og_phases $(BIN)/ansible-playbook -i $(INVENTORY) $(ANSIBLE_ARGS)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -59,7 +59,7 @@ images: bootstrap ## the images og-base, og-node and og-build
 status: ## the nodes: role, state, address, what runs
 	@$(BIN)/python scripts/lab_table.py
 
-smoke: ## 10,000 requests through the lab, as one JSON line
+smoke: ## 10,000 requests of each site's client, as one JSON line per site
 	@$(BIN)/python -m tests.lab.smoke
 
 drill: ## break something under load and judge what clients saw: DRILL=router_loss | hasher_loss | backend_crash | consul_loss

@@ -132,6 +132,30 @@ def og_gateways(
     return sorted(found, key=lambda gateway: (gateway["site"], gateway["name"]))
 
 
+def og_names(
+    groups: Mapping[str, Iterable[str]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    networks: Mapping[str, Any],
+    fabric: object,
+    client: object,
+) -> dict[str, str]:
+    """Return the address of every host that has a place in the fabric (og_node), by inventory name: its og_address.
+
+    Computes from two numbers of each host, as og_gateways does and for the same reason. `networks` are og_sites and
+    og_transit in one; `fabric` and `client` the blocks of links.
+    """
+    clients, routers = set(groups.get("clients", ())), set(groups.get("network_routers", ()))
+    names = {}
+    for name in sorted(groups["all"]):
+        site, node = hosts[name].get("og_site"), hosts[name].get("og_node")
+        if node is not None:
+            if not isinstance(site, str) or site not in networks:
+                raise AnsibleFilterError(f"{name}: og_site: unknown site {site!r}")
+            link = og_link(client if name in clients else fabric, networks[site]["number"], node)
+            names[name] = og_link_router(link) if name in routers else og_link_node(link)
+    return names
+
+
 def og_trunk_ends(
     trunks: Iterable[Mapping[str, Any]],
     hosts: Mapping[str, Mapping[str, Any]],
@@ -142,14 +166,14 @@ def og_trunk_ends(
     """Return the cables between network routers, {a: {host, name, address, asn}, b: {...}, mtu}, of og_trunks.
 
     A trunk is {a, b, number}: two network routers, and the number of their link in the network of `a`. `hosts` is
-    hostvars, `networks` og_sites and og_transit in one, `block` og_fabric_block. Each port is named after the other end.
+    hostvars, `networks` og_sites and og_transit in one, `block` og_fabric_block. A port is named after the other end.
     """
     cables = []
     for position, trunk in enumerate(trunks):
         label = f"og_trunks[{position}]"
         for key in ("a", "b"):
             name = trunk.get(key)
-            if name not in hosts or hosts[name].get("og_site") not in networks:
+            if not isinstance(name, str) or name not in hosts or hosts[name].get("og_site") not in networks:
                 raise AnsibleFilterError(f"{label}.{key}: not a host with a known og_site: {name!r}")
         a, b = (networks[hosts[trunk[key]]["og_site"]] for key in ("a", "b"))
         link = og_link(block, a["number"], trunk.get("number"))
@@ -193,6 +217,7 @@ class FilterModule:
             "og_link_router": og_link_router,
             "og_locator": og_locator,
             "og_sid": og_sid,
+            "og_names": og_names,
             "og_site_prefix": og_site_prefix,
             "og_trunk_ends": og_trunk_ends,
             "og_uplinks": og_uplinks,

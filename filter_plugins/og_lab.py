@@ -31,10 +31,11 @@ def _role(hosts: Hosts, name: str) -> str:
 
 
 def og_lab_nodes(names: Iterable[str], hosts: Hosts, node_image: str, build_image: str) -> list[dict[str, str]]:
-    """Return the containers of a lab: {name, role, container, image}, in the inventory's order."""
+    """Return the containers of a lab: {name, site, role, container, image}, in the inventory's order."""
     return [
         {
             "name": name,
+            "site": str(hosts[name].get("og_site", "-")),
             "role": _role(hosts, name),
             "container": str(hosts[name]["ansible_host"]),
             "image": build_image if "build" in _groups(hosts, name) else node_image,

@@ -186,7 +186,9 @@ class _Checker:
         used = {str(host["og_site"]) for host in self.hosts.values() if host["og_site"] is not None}
         for site in sorted(self._map("og_sites")):
             if site not in used:
-                self.say(f"og_sites.{site}", f"no host has og_site {site}: add its hosts, or remove it", "og_sites", site)
+                self.say(
+                    f"og_sites.{site}", f"no host has og_site {site}: add its hosts, or remove it", "og_sites", site
+                )
                 continue
             for group in needed:
                 if members[group] and not any(self.hosts[name]["og_site"] == site for name in members[group]):
@@ -272,7 +274,11 @@ class _Checker:
             else:
                 taken[site, node] = name
         for (site, place), names in unknown.items():
-            self.say("og_site", f"unknown site {site!r} of {', '.join(names)}; og_sites has {', '.join(self._map('og_sites'))}", *place)
+            self.say(
+                "og_site",
+                f"unknown site {site!r} of {', '.join(names)}; og_sites has {', '.join(self._map('og_sites'))}",
+                *place,
+            )
 
     def services(self) -> None:
         """Every service is complete, its VIP is in the VIP block and nowhere else, and no two collide."""

@@ -91,6 +91,18 @@ class Lab:
         return [Node(name) for name in self.names if name.startswith(prefix)]
 
     @cached_property
+    def sites(self) -> list[str]:
+        """Letters of the sites, as in the nodes' names: those that have a client, west first."""
+        return sorted({name.split("_")[1][0] for name in self.names if name.startswith("cli_")}, reverse=True)
+
+    @cached_property
+    def site_names(self) -> dict[str, str]:
+        """Names of the sites by letter, as their Consul says."""
+        agents = {site: self.group(f"mon_{site}")[0] for site in self.sites}
+        path = "http://127.0.0.1:8500/v1/agent/self"
+        return {site: str(node.json(f"curl -sf {path}")["Config"]["Datacenter"]) for site, node in agents.items()}
+
+    @cached_property
     def service(self) -> dict[str, Any]:
         """The first service as the routers know it: {name, vip, port, index, ...}."""
         tables = self.group("ogr")[0].json("cat /var/lib/og/router.tables.json")
@@ -101,7 +113,7 @@ class Lab:
         """Its address."""
         return str(self.service["vip"])
 
-    def weights(self, site: str = "w") -> dict[str, int]:
+    def weights(self, site: str) -> dict[str, int]:
         """Weight of each server of a site, as Consul has it."""
         consul = self.group(f"mon_{site}")[0]
         catalog = consul.json(f"curl -sf http://127.0.0.1:8500/v1/catalog/service/{self.service['name']}")

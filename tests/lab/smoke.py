@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make smoke`: ten thousand requests through the running lab, judged by the clients and by captures of that very run.
+"""`make smoke`: ten thousand requests of each site's client, judged by the clients and by captures of that very run.
 
-Prints one JSON line; exit status 0 if everything held.
+Prints one JSON line per site; exit status 0 if everything held.
 """
 
 from __future__ import annotations
@@ -78,13 +78,16 @@ def smoke(lab: Lab, site: str, connections: int, requests: int, directory: Path)
         report = running.finish()
     opened = {row["port"] for row in report["records"] if row["opened"]}
     seen = path_of(captures, lab.vip, opened)
+    weights = lab.weights(site)
     return {
+        "site": lab.site_names[site],
         "requests": report["requests"],
         "failed": report["failed"],
         "failures": report["failures"],
         "connections": report["connections"],
         "per_backend": report["per_backend"],
-        "balance_error": round(balance_error(report["connections_per_backend"], lab.weights(site)), 4),
+        "served_at_home": set(report["per_backend"]) <= set(weights),
+        "balance_error": round(balance_error(report["connections_per_backend"], weights), 4),
         "syn_via_srv6": seen["syns"] == len(opened) > 0 and seen["plain_syns"] == 0,
         "replies_direct": seen["direct"] >= report["requests"] > 0 and seen["detours"] == 0,
         "rps": report["rps"],
@@ -97,6 +100,8 @@ def verdict(result: dict[str, Any]) -> list[str]:
     reasons = []
     if result["failed"]:
         reasons.append(f"{result['failed']} connections failed: {result['failures']}")
+    if not result["served_at_home"]:
+        reasons.append(f"servers of another site answered: {result['per_backend']}")
     if result["balance_error"] > BALANCE:
         reasons.append(f"servers are {result['balance_error']:.0%} off their weights: {result['per_backend']}")
     if not result["syn_via_srv6"]:
@@ -109,21 +114,25 @@ def verdict(result: dict[str, Any]) -> list[str]:
 def main() -> int:
     """Command line of `make smoke`."""
     parser = argparse.ArgumentParser(prog="smoke", description=__doc__)
-    parser.add_argument("--site", default="w", help="letter of the site whose client asks")
+    parser.add_argument("--site", help="letter of the site whose client asks; all if absent")
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--requests", type=int, default=10000)
     parser.add_argument("--keep", type=Path, help="keep the captures in this folder")
     args = parser.parse_args()
+    reasons = []
     try:
-        with tempfile.TemporaryDirectory(prefix="og-smoke-") as scratch:
-            result = smoke(Lab(), args.site, args.connections, args.requests, args.keep or Path(scratch))
+        lab = Lab()
+        for site in [args.site] if args.site else lab.sites:
+            with tempfile.TemporaryDirectory(prefix="og-smoke-") as scratch:
+                result = smoke(lab, site, args.connections, args.requests, args.keep or Path(scratch))
+            print(json.dumps(result), flush=True)
+            reasons += [f"{result['site']}: {reason}" for reason in verdict(result)]
     except LabError as error:
         print(f"smoke: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(result))
-    for reason in verdict(result):
+    for reason in reasons:
         print(f"smoke: {reason}", file=sys.stderr)
-    return 1 if verdict(result) else 0
+    return 1 if reasons else 0
 
 
 if __name__ == "__main__":

@@ -4,77 +4,24 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.nodes import Lab, Node, load, wait_for
+from tests.lab.events import (
+    all_announced,
+    all_routers_serve,
+    broken,
+    fabric_address,
+    kill,
+    routers_total,
+    seconds_until,
+    under_load,
+    vip_next_hops,
+)
+from tests.lab.nodes import Lab, wait_for
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-HELD = ("--held", "200", "--interval", "0.5", "--rate", "40", "--connections")
 FLOOD = (Path(__file__).parent / "flood.py").read_text()
-
-
-@contextmanager
-def under_load(lab: Lab, seconds: float, settle: float = 3.0) -> Iterator[dict[str, Any]]:
-    """Held connections and a stream of new ones around the block; the report is filled in at the end."""
-    report: dict[str, Any] = {}
-    client = lab.node("cli_w1")
-    with load(client, lab.vip, *HELD, "--duration", str(seconds), port=int(lab.service["port"])) as running:
-        time.sleep(settle)
-        yield report
-        report.update(running.finish())
-
-
-def broken(report: dict[str, Any], population: str = "held") -> list[dict[str, Any]]:
-    """Connections of a population that did not end well."""
-    return [row for row in report["records"] if row["population"] == population and row["outcome"] != "ok"]
-
-
-def vip_next_hops(lab: Lab) -> set[str]:
-    """Link addresses the network router would send the VIP's packets to, from its kernel's table."""
-    routes = lab.node("rtr_w1").json(f"ip -6 -j route show {lab.vip}/128")
-    hops = {hop.get("gateway") for route in routes for hop in route.get("nexthops", [route])}
-    return {hop for hop in hops if hop}
-
-
-def seconds_until(condition: Callable[[], bool], limit: float = 5.0) -> float:
-    """How long it took for the condition to hold, at most `limit`."""
-    begin = time.monotonic()
-    while not condition() and time.monotonic() - begin < limit:
-        time.sleep(0.02)
-    return time.monotonic() - begin
-
-
-def all_announced(lab: Lab) -> None:
-    """Wait until every hasher is back in service."""
-    hashers = len(lab.group("ogh_w"))
-    wait_for("every hasher to announce the VIP", lambda: len(vip_next_hops(lab)) == hashers, timeout=60)
-
-
-def routers_total(lab: Lab, name: str, without: Node | None = None) -> int:
-    return sum(router.counters().get(name, 0) for router in lab.group("ogr_w") if router != without)
-
-
-def all_routers_serve(lab: Lab) -> None:
-    def ready() -> bool:
-        return all(
-            hasher.json("/opt/og/current/bin/ogctl status --json", check=False).get("suspect") == []
-            for hasher in lab.group("ogh_w")
-        )
-
-    wait_for("every hasher to see every router", ready, timeout=60)
-
-
-def kill(node: Node, unit: str, signal: str) -> None:
-    """Send a signal to the main process of a unit, by its id."""
-    pid = node.main_pid(unit)
-    assert pid, f"{unit} does not run on {node.name}"
-    node.run(f"kill -{signal} {pid}")
 
 
 def test_control_agent_and_consul_die_under_load(lab: Lab) -> None:
@@ -104,7 +51,7 @@ def test_a_hasher_dies_or_hangs(lab: Lab, signal: str) -> None:
     """The VIP is withdrawn from the network router in under a second, and no established connection breaks."""
     all_announced(lab)
     victim = lab.node("ogh_w1")
-    address = f"{victim.json('cat /etc/og/hasher.json')['source_address']}"
+    address = fabric_address(victim)
     try:
         with under_load(lab, 12) as report:
             pid = victim.main_pid("og-hasher.service")

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.lab.smoke import smoke, verdict
 
 if TYPE_CHECKING:
@@ -14,9 +16,14 @@ if TYPE_CHECKING:
     from tests.lab.nodes import Lab
 
 
-def test_ten_thousand_requests(lab: Lab, tmp_path: Path) -> None:
-    result = smoke(lab, "w", connections=2000, requests=10000, directory=tmp_path)
+@pytest.mark.parametrize("site", ["w", "e"])
+def test_ten_thousand_requests(lab: Lab, tmp_path: Path, site: str) -> None:
+    """Each client is served by its own site: the nearest by BGP path length."""
+    if site not in lab.sites:
+        pytest.skip("the lab that is up has one site")
+    result = smoke(lab, site, connections=2000, requests=10000, directory=tmp_path)
     print(json.dumps(result))
     assert result["requests"] == 10000
     assert result["connections"] >= 1000
+    assert result["served_at_home"]
     assert verdict(result) == []

@@ -91,3 +91,54 @@ def test_wrong_input_is_named(call, names) -> None:  # type: ignore[no-untyped-d
 def test_every_filter_is_exported() -> None:
     exported = plan.FilterModule().filters()
     assert set(exported) == {name for name in vars(plan) if name.startswith("og_")}
+
+
+TRUNK_HOSTS = {"rtr_c1": {"og_site": "core"}, "rtr_w1": {"og_site": "west"}, "lost": {"og_site": "north"}}
+NETWORKS = {"west": {"number": 1, "asn": 64601, "gateway_asn": 64701}, "core": {"number": 255, "asn": 64600}}
+
+
+def test_a_trunk_has_two_ends_and_each_router_its_neighbour() -> None:
+    cables = plan.og_trunk_ends([{"a": "rtr_c1", "b": "rtr_w1", "number": 0x101}], TRUNK_HOSTS, NETWORKS, FABRIC, 2000)
+    core, west = "2001:db8:f0ff:101::1", "2001:db8:f0ff:101::2"
+    assert cables == [
+        {
+            "a": {"host": "rtr_c1", "name": "to-rtr_w1", "address": core, "asn": 64600},
+            "b": {"host": "rtr_w1", "name": "to-rtr_c1", "address": west, "asn": 64601},
+            "mtu": 2000,
+        }
+    ]
+    assert plan.og_uplinks(cables, "rtr_w1") == [{"name": "rtr_c1", "address": core, "asn": 64600, "port": "to-rtr_c1"}]
+    assert plan.og_uplinks(cables, "rtr_c1") == [{"name": "rtr_w1", "address": west, "asn": 64601, "port": "to-rtr_w1"}]
+    assert plan.og_uplinks(cables, "ogh_w1") == []
+
+
+@pytest.mark.parametrize(
+    ("trunk", "message"),
+    [
+        ({"a": "rtr_c1", "b": "nobody", "number": 1}, r"og_trunks\[0\]\.b: not a host with a known og_site: 'nobody'"),
+        ({"a": "lost", "b": "rtr_w1", "number": 1}, r"og_trunks\[0\]\.a: not a host with a known og_site: 'lost'"),
+        ({"a": "rtr_c1", "b": "rtr_w1"}, "node number: not a number of"),
+    ],
+)
+def test_a_wrong_trunk_is_named(trunk: dict[str, object], message: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=message):
+        plan.og_trunk_ends([trunk], TRUNK_HOSTS, NETWORKS, FABRIC, 2000)
+
+
+def test_names_have_the_addresses_of_the_plan() -> None:
+    hosts = {
+        "rtr_w1": {"og_site": "west", "og_node": 1},
+        "rtr_c1": {"og_site": "core", "og_node": 1},
+        "ogh_w1": {"og_site": "west", "og_node": 0x11},
+        "cli_w1": {"og_site": "west", "og_node": 0x41},
+        "build_1": {},
+    }
+    groups = {"all": list(hosts), "network_routers": ["rtr_w1", "rtr_c1"], "clients": ["cli_w1"]}
+    assert plan.og_names(groups, hosts, NETWORKS, FABRIC, "2001:db8:c000::/36") == {
+        "rtr_w1": "2001:db8:f001:1::1",
+        "rtr_c1": "2001:db8:f0ff:1::1",
+        "ogh_w1": "2001:db8:f001:11::2",
+        "cli_w1": "2001:db8:c001:41::2",
+    }
+    with pytest.raises(AnsibleFilterError, match="cli_w1: og_site: unknown site 'west'"):
+        plan.og_names(groups, hosts, {"core": NETWORKS["core"]}, FABRIC, "2001:db8:c000::/36")

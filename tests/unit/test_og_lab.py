@@ -9,7 +9,6 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from filter_plugins.og_lab import og_lab_links, og_lab_nodes
-from filter_plugins.og_names import og_names
 
 
 def host(name: str, *groups: str, **variables: Any) -> dict[str, Any]:
@@ -38,6 +37,7 @@ def test_containers() -> None:
     nodes = og_lab_nodes(HOSTS, HOSTS, "node:1", "build:1")
     assert [node["image"] for node in nodes] == ["node:1", "node:1", "node:1", "build:1"]
     assert [node["role"] for node in nodes] == ["network router", "hasher", "client", "build host"]
+    assert [node["site"] for node in nodes] == ["west", "west", "west", "-"]
     assert nodes[1]["container"] == "oglab-ogh2"
 
 
@@ -80,7 +80,3 @@ def test_two_sites_and_the_cable_between_them() -> None:
 def test_a_site_without_a_router_is_named() -> None:
     with pytest.raises(AnsibleFilterError, match="lost: site 'north' has no network router"):
         og_lab_links(["lost"], {"lost": host("lost", "hashers", og_site="north")})
-
-
-def test_names() -> None:
-    assert og_names(HOSTS, HOSTS) == {"cli3": "2001:db8::3:2", "ogh2": "2001:db8::2:2", "rtr1": "2001:db8::1:2"}

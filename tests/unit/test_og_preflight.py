@@ -34,6 +34,21 @@ HOSTS: dict[str, Any] = {
     for number, group in enumerate(GROUPS, start=1)
 }
 
+# The same roles once more in east, and a core router between the two.
+TWO_SITES: dict[str, Any] = SITE | {
+    "og_sites": SITE["og_sites"] | {"east": {"number": 2, "asn": 64602, "gateway_asn": 64702}},
+    "og_transit": {"core": {"number": 255, "asn": 64600}},
+    "og_trunks": [{"a": "core", "b": "h1", "number": 0x101}, {"a": "core", "b": "e1", "number": 0x102}],
+}
+TWO_SITES_HOSTS: dict[str, Any] = (
+    HOSTS
+    | {
+        f"e{number}": {"og_site": "east", "og_node": number, "groups": [group, "site_east"]}
+        for number, group in enumerate(GROUPS, start=1)
+    }
+    | {"core": {"og_site": "core", "og_node": 1, "groups": ["network_routers", "site_core"]}}
+)
+
 
 def problems(site: dict[str, Any] | None = None, hosts: dict[str, Any] | None = None) -> list[str]:
     return check_inventory(SITE | (site or {}), deepcopy(HOSTS) | (hosts or {}), ["inventories/none"])
@@ -56,10 +71,20 @@ def test_a_good_inventory_passes() -> None:
         ({"og_sites": {}}, {}, ["og_sites: not a map of sites", "og_site: unknown site 'west'"]),
         ({"og_sites": {"west": {"number": 0, "asn": 1, "gateway_asn": 2}}}, {}, ["og_sites.west.number: not a number"]),
         (
-            {"og_sites": SITE["og_sites"] | {"east": SITE["og_sites"]["west"]}},
+            {"og_sites": SITE["og_sites"] | {"east": {"number": 2, "asn": 64602, "gateway_asn": 64702}}},
             {},
-            ["og_sites.east.number: 1 is the number of west too"],
+            ["og_sites.east: no host has og_site east: add its hosts, or remove it"],
         ),
+        (
+            {"og_sites": {"west": {"number": 5000, "asn": 64601, "gateway_asn": 64701}}},
+            {},
+            [
+                "og_sites.west.number: 5000 does not fit into og_fabric_block, which has room for 1 to 4095",
+                "og_sites.west.number: 5000 does not fit into og_client_block",
+            ],
+        ),
+        ({"og_transit": ["core"]}, {}, ["og_transit: not a map of networks between sites"]),
+        ({"og_trunks": "core"}, {}, ["og_trunks: not a list of trunks"]),
         (
             {},
             {"h1": {"og_site": "west", "og_node": 1, "groups": ["site_west"]}},
@@ -102,6 +127,92 @@ def test_only_a_lab_makes_its_network_and_clients() -> None:
         "network_routers",
         "clients",
     ]
+
+
+def two_sites(site: dict[str, Any], hosts: dict[str, Any]) -> list[str]:
+    wanted = deepcopy(TWO_SITES_HOSTS) | hosts
+    present = {name: host for name, host in wanted.items() if host is not None}
+    return check_inventory(TWO_SITES | site, present, ["inventories/none"])
+
+
+def test_two_sites_pass() -> None:
+    assert two_sites({}, {}) == []
+
+
+EAST = TWO_SITES["og_sites"]["east"]
+TRUNKS = TWO_SITES["og_trunks"]
+
+
+@pytest.mark.parametrize(
+    ("site", "hosts", "wanted"),
+    [
+        (
+            {"og_sites": SITE["og_sites"] | {"east": EAST | {"number": 1}}},
+            {},
+            ["og_sites.east.number: 1 is og_sites.west.number too"],
+        ),
+        (
+            {"og_sites": SITE["og_sites"] | {"east": EAST | {"gateway_asn": 64601}}},
+            {},
+            ["og_sites.east.gateway_asn: 64601 is og_sites.west.asn too"],
+        ),
+        (
+            {"og_transit": {"core": {"number": 2, "asn": 64702}}},
+            {},
+            [
+                "og_transit.core.number: 2 is og_sites.east.number too",
+                "og_transit.core.asn: 64702 is og_sites.east.gateway_asn too",
+            ],
+        ),
+        ({"og_transit": {"core": {"number": 255}}}, {}, ["og_transit.core.asn: not a number of 1 to 4294967295: None"]),
+        (
+            {"og_transit": TWO_SITES["og_transit"] | {"east": {"number": 3, "asn": 64603}}},
+            {},
+            [
+                "og_transit.east: is the name of a site too",
+                *(f"e{number}.og_site: east is one of og_transit" for number in range(2, 7)),
+            ],
+        ),
+        *(
+            ({}, {f"e{number}": None}, [f"{group}: no host of site east is in the group"])
+            for number, group in enumerate(GROUPS, start=1)
+            if group != "network_routers"
+        ),
+        (
+            {},
+            {"core": TWO_SITES_HOSTS["core"] | {"groups": ["network_routers", "routers", "site_core"]}},
+            ["core.og_site: core is one of og_transit, where only network routers can be, but the host is in routers"],
+        ),
+        ({"og_trunks": TRUNKS[:1]}, {}, ["og_trunks: no way between (core, west) and (east)"]),
+        ({"og_trunks": []}, {}, ["og_trunks: no way between (core) and (east) and (west)"]),
+        (
+            {"og_trunks": [*TRUNKS, {"a": "core", "b": "h2", "number": 9}]},
+            {},
+            ["og_trunks[2].b: not a network router: 'h2'"],
+        ),
+        ({"og_trunks": [*TRUNKS, {"a": "h1", "b": "h1", "number": 9}]}, {}, ["og_trunks[2]: both ends are h1"]),
+        (
+            {"og_trunks": [*TRUNKS, {"a": "h1", "b": "e1", "number": 3}]},
+            {},
+            ["og_trunks[2].number: 0x3 is the number of h3 in west, so their links overlap"],
+        ),
+        (
+            {"og_trunks": [*TRUNKS, {"a": "core", "b": "e1", "number": 0x101}]},
+            {},
+            ["og_trunks[2].number: 0x101 is the number of og_trunks[0] in core"],
+        ),
+        (
+            {"og_trunks": [*TRUNKS, {"a": "h1", "b": "e1"}]},
+            {},
+            ["og_trunks[2].number: not a number of 1 to 0xffff: None"],
+        ),
+    ],
+)
+def test_problems_of_two_sites(site: dict[str, Any], hosts: dict[str, Any], wanted: list[str]) -> None:
+    found = two_sites(site, hosts)
+    assert len(found) == len(wanted), found
+    for problem, start in zip(found, wanted, strict=True):
+        assert problem.startswith(start), found
 
 
 @pytest.mark.parametrize(
@@ -159,6 +270,26 @@ def play(inventory: Path, playbook: str) -> subprocess.CompletedProcess[str]:
 def test_every_inventory_of_the_project_passes(inventory: Path) -> None:
     done = play(inventory, "playbooks/preflight.yml")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_bad_inventory_of_two_sites_stops_before_any_host(tmp_path: Path) -> None:
+    inventory = tmp_path / "bad"
+    shutil.copytree(ROOT / "inventories/lab", inventory)
+    hosts = inventory / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("        ogr_e1:\n        ogr_e2:\n", ""))
+    main = inventory / "group_vars/all/main.yml"
+    main.write_text(main.read_text().replace("gateway_asn: 64702", "gateway_asn: 64701"))
+    line = 1 + next(number for number, row in enumerate(main.read_text().splitlines()) if row.startswith("  east:"))
+
+    done = play(inventory, "site.yml")
+
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "The inventory has 2 problem(s). No host was touched." in said
+    assert f"og_sites.east.gateway_asn: 64701 is og_sites.west.gateway_asn too ({main}:{line})" in said
+    assert "routers: no host of site east is in the group" in said
+    recap = done.stdout.split("PLAY RECAP")[1]
+    assert [row.split()[0] for row in recap.splitlines()[1:] if row.strip()] == ["localhost"]
 
 
 def test_a_bad_inventory_stops_before_any_host(tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two sites: what the routing between them exchanges, the federated Consul, and one site taking over for the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.events import (
+    all_announced,
+    all_routers_serve,
+    broken,
+    fabric_address,
+    under_load,
+    vip_next_hops,
+)
+from tests.lab.nodes import Lab, Node, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SITES = {"w": ("west", 64601, 64701), "e": ("east", 64602, 64702)}
+CORE_ASN = 64600
+OTHER = {"w": "e", "e": "w"}
+
+
+@pytest.fixture(autouse=True)
+def two_sites(lab: Lab) -> None:
+    """Everything here needs the lab `failover`."""
+    if sorted(lab.sites) != sorted(SITES):
+        pytest.skip("the lab that is up has one site: `make lab TOPOLOGY=failover` has two")
+
+
+def vtysh(node: Node, command: str) -> Any:
+    return node.json(f"vtysh -c '{command} json'")
+
+
+def paths(node: Node, prefix: str) -> list[dict[str, Any]]:
+    """BGP paths to a prefix: AS numbers, and whether it is used."""
+    shown = vtysh(node, f"show bgp ipv6 unicast {prefix}")
+    return [
+        {
+            "as": [int(number) for number in path["aspath"]["string"].split() if number.isdigit()],
+            "used": bool(path.get("bestpath", {}).get("overall") or path.get("multipath")),
+        }
+        for path in shown.get("paths", [])
+    ]
+
+
+# -- Routing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("site", ["w", "e"])
+def test_the_nearest_site_is_the_one_with_the_shortest_path(lab: Lab, site: str) -> None:
+    """Both sites announce the VIP; a network router uses its own hashers, and knows the way to the other site's."""
+    all_announced(lab, site)
+    _, _, own = SITES[site]
+    _, far_asn, far_gateways = SITES[OTHER[site]]
+    router = lab.node(f"rtr_{site}1")
+    found = wait_for(
+        "the other site's path to the VIP",
+        lambda: (known := paths(router, f"{lab.vip}/128")) and any(len(path["as"]) == 3 for path in known) and known,
+    )
+    assert sorted(path["as"] for path in found if path["used"]) == [[own]] * len(lab.group(f"ogh_{site}"))
+    assert [path["as"] for path in found if not path["used"]] == [[CORE_ASN, far_asn, far_gateways]]
+
+
+def test_the_core_knows_both_sites(lab: Lab) -> None:
+    found = wait_for(
+        "both sites' paths to the VIP at the core",
+        lambda: (known := paths(lab.node("rtr_c1"), f"{lab.vip}/128")) and len(known) == 2 and known,
+    )
+    assert sorted(path["as"] for path in found) == [[64601, 64701], [64602, 64702]]
+
+
+@pytest.mark.parametrize("site", ["w", "e"])
+def test_a_site_shows_the_other_its_aggregate_only(lab: Lab, site: str) -> None:
+    """Of the other site's SIDs one /32 is known; a locator that comes and goes moves nothing here."""
+    far = {"w": "5f00:2:", "e": "5f00:1:"}[site]
+    known = vtysh(lab.node(f"rtr_{site}1"), "show bgp ipv6 unicast")["routes"]
+    assert [prefix for prefix in known if prefix.startswith(far)] == [f"{far}:/32"]
+    links = [prefix for prefix in known if prefix.startswith("2001:db8:") and not prefix.endswith(("/64", "/128"))]
+    assert links == [], "neither blocks nor discard routes leave a site"
+
+
+@pytest.mark.parametrize("router", ["rtr_w1", "rtr_e1", "rtr_c1"])
+def test_trunks_have_bfd(lab: Lab, router: str) -> None:
+    trunks = {link["ifname"] for link in lab.node(router).json("ip -j link") if link["ifname"].startswith("to-rtr")}
+    assert trunks
+    up = {peer["interface"] for peer in vtysh(lab.node(router), "show bfd peers") if peer["status"] == "up"}
+    assert trunks <= up
+
+
+@pytest.mark.parametrize("site", ["w", "e"])
+def test_nodes_reach_the_other_sites_nodes_and_sids(lab: Lab, site: str) -> None:
+    """By address (Consul federates over it) and by locator; a locator nobody has is unreachable there, not lost."""
+    hasher = lab.group(f"ogh_{site}")[0]
+    far = OTHER[site]
+    peer = fabric_address(lab.group(f"ogr_{far}")[0])
+    assert "0% packet loss" in hasher.run(f"ping -6 -c 2 -W 5 {peer}")
+    number = {"w": 1, "e": 2}[far]
+    answer = hasher.run(f"ping -6 -c 1 -W 5 5f00:{number}:ffff::", check=False)
+    assert "nreachable" in answer, answer
+    # Where the answer comes from: the other site's network router, on its trunk.
+    trunk = lab.node(f"rtr_{far}1").run("ip -6 -o addr show dev to-rtr_c1 scope global | awk '{print $4}'")
+    assert f"From {trunk.split('/')[0]}" in answer
+
+
+# -- Consul ---------------------------------------------------------------------------------
+
+
+def consul(node: Node, path: str, *, check: bool = True) -> Any:
+    """What the agent on a node answers; None where it does not."""
+    shown = node.run(f"curl -sf --max-time 20 'http://127.0.0.1:8500/v1/{path}'", check=check)
+    return json.loads(shown) if shown else None
+
+
+def members(node: Node, service: str, datacenter: str) -> set[str]:
+    """Nodes of a service in a datacenter, asked from a node."""
+    rows = consul(node, f"health/service/{service}?dc={datacenter}", check=False) or []
+    return {row["Node"]["Node"] for row in rows}
+
+
+@pytest.mark.parametrize("site", ["w", "e"])
+def test_consul_answers_for_both_sites(lab: Lab, site: str) -> None:
+    """Each gateway node asks its own site's servers for the other datacenter."""
+    for node in lab.group(f"ogr_{site}"):
+        assert sorted(consul(node, "catalog/datacenters")) == ["east", "west"]
+        for letter, (datacenter, _, _) in SITES.items():
+            for service, prefix in (("og-router", "ogr"), ("og-hasher", "ogh"), (lab.service["name"], "agent")):
+                wanted = {node.name for node in lab.group(f"{prefix}_{letter}")}
+                assert members(node, service, datacenter) == wanted
+
+
+@pytest.fixture
+def east_without_consul(lab: Lab) -> Iterator[None]:
+    """East's Consul server is gone while the test runs."""
+    server = lab.node("mon_e1")
+    server.run("systemctl stop consul.service")
+    try:
+        yield
+    finally:
+        server.run("systemctl start consul.service")
+        for site in SITES:
+            node = lab.group(f"ogr_{site}")[0]
+            wait_for("the datacenters to be one again", lambda node=node: bool(members(node, "og-router", "east")), 120)
+
+
+@pytest.mark.usefixtures("east_without_consul")
+def test_a_lost_datacenter_disturbs_nothing(lab: Lab) -> None:
+    """West's Consul goes on as before, and so do the connections of both clients."""
+    west = lab.group("ogr_w")[0]
+    with under_load(lab, 12, site="w") as here, under_load(lab, 10, settle=1, site="e") as there:
+        time.sleep(3)
+        assert consul(west, "status/leader")
+        assert members(west, "og-router", "west") == {node.name for node in lab.group("ogr_w")}
+        assert members(west, "og-router", "east") == set(), "nobody is there to answer"
+    for report in (here, there):
+        assert report["failed"] == 0, report["failures"]
+        assert report["moved"] == 0
+
+
+# -- One site takes over ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hashers_of_west(lab: Lab) -> Iterator[list[Node]]:
+    """The hashers, which the test may stop; they are back afterwards."""
+    all_announced(lab)
+    all_routers_serve(lab)
+    hashers = lab.group("ogh_w")
+    try:
+        yield hashers
+    finally:
+        for node in hashers:
+            node.run("systemctl start og-hasher.service")
+        all_announced(lab)
+
+
+def test_a_site_without_hashers_is_served_through_the_other(lab: Lab, hashers_of_west: list[Node]) -> None:
+    """West announces nothing: its client's packets go to east's hashers. New connections are east's. Those to west's
+    servers, which are well, stay where they are: east's routers ask west's for them.
+    """
+    east = {fabric_address(node) for node in lab.group("ogh_e")}
+    trunk = lab.node("rtr_c1").run("ip -6 -o addr show dev to-rtr_w1 scope global | awk '{print $4}'").split("/")[0]
+    with under_load(lab, 20, settle=4) as report:
+        for node in hashers_of_west:
+            node.run("systemctl stop og-hasher.service")
+        wait_for("west's network router to follow the other site", lambda: vip_next_hops(lab) == {trunk}, timeout=10)
+        gone = time.time()
+        time.sleep(6)
+    late = [row for row in report["records"] if row["population"] != "held" and row["begun"] > gone]
+    print({"new after the withdrawal": len(late), "east": len(east), "broken": broken(report)[:5]})
+    assert late
+    assert {row["backend"][:7] for row in late if row["outcome"] == "ok"} == {"agent_e"}
+    assert broken(report) == []
+    assert report["moved"] == 0
