@@ -31,11 +31,20 @@ def broken(report: dict[str, Any], population: str = "held") -> list[dict[str, A
     return [row for row in report["records"] if row["population"] == population and row["outcome"] != "ok"]
 
 
-def vip_next_hops(lab: Lab, router: str = "rtr_w1") -> set[str]:
-    """Link addresses a network router would send the VIP's packets to, from its kernel's table."""
+def _vip_hops(lab: Lab, router: str) -> list[dict[str, Any]]:
+    """Next hops of the VIP in a network router's kernel."""
     routes = lab.node(router).json(f"ip -6 -j route show {lab.vip}/128")
-    hops = {hop.get("gateway") for route in routes for hop in route.get("nexthops", [route])}
-    return {hop for hop in hops if hop}
+    return [hop for route in routes for hop in route.get("nexthops", [route])]
+
+
+def vip_next_hops(lab: Lab, router: str = "rtr_w1") -> set[str]:
+    """Link addresses a network router would send the VIP's packets to."""
+    return {hop["gateway"] for hop in _vip_hops(lab, router) if "gateway" in hop}
+
+
+def vip_ports(lab: Lab, router: str = "rtr_w1") -> set[str]:
+    """Ports it would send them through."""
+    return {hop["dev"] for hop in _vip_hops(lab, router) if "dev" in hop}
 
 
 def seconds_until(condition: Callable[[], bool], limit: float = 5.0) -> float:
