@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from tests.lab.decode import frames
 from tests.lab.nodes import Lab, LabError, capture, load
 
 BALANCE = 0.15  # share of a server's connections by weight that its count may be off
+CHANCE = 5.0  # or this many standard deviations, where few connections make chance larger than that
 
 
 def balance_error(per_backend: dict[str, int], weights: dict[str, int]) -> float:
@@ -28,10 +30,19 @@ def balance_error(per_backend: dict[str, int], weights: dict[str, int]) -> float
     return max(abs(per_backend.get(name, 0) * weight / (total * share) - 1) for name, share in weights.items() if share)
 
 
+def balance_limit(connections: int, weights: dict[str, int]) -> float:
+    """How far a server's count may be off: each connection takes a server by chance, in proportion to its weight."""
+    share = min((weight for weight in weights.values() if weight), default=0) / max(1, sum(weights.values()))
+    return max(BALANCE, CHANCE * math.sqrt((1 - share) / (connections * share))) if connections and share else BALANCE
+
+
 def path_of(captures: dict[str, Path], vip: str, ports: set[int]) -> dict[str, Any]:
-    """What the captures say of the connections with these client ports: how SYNs came and how replies left."""
+    """What the captures say of the connections with these client ports: how SYNs came and how replies left.
+
+    `detours` are servers' replies with data that left in an envelope, `strays` those seen at a router.
+    """
     syn_ports: set[int] = set()
-    plain_syns = direct = detours = 0
+    plain_syns = direct = detours = strays = 0
     for name, path in captures.items():
         for seen in frames(path):
             if seen.dst == vip and seen.sport in ports and seen.syn and name.startswith("to-agent"):
@@ -40,11 +51,18 @@ def path_of(captures: dict[str, Path], vip: str, ports: set[int]) -> dict[str, A
                 else:
                     plain_syns += 1
             elif seen.src == vip and seen.dport in ports and seen.payload > 0:
-                if seen.encapsulated:
+                if not name.startswith("to-agent"):
+                    strays += 1
+                elif seen.encapsulated:
                     detours += 1
-                elif name.startswith("to-agent"):
+                else:
                     direct += 1
-    return {"syns": len(syn_ports), "plain_syns": plain_syns, "direct": direct, "detours": detours}
+    return {"syns": len(syn_ports), "plain_syns": plain_syns, "direct": direct, "detours": detours, "strays": strays}
+
+
+def _hunted(lab: Lab, site: str) -> int:
+    """Packets of unknown flows that the site's routers have looked for so far."""
+    return sum(router.counters().get("hunt_1", 0) for router in lab.group(f"ogr_{site}"))
 
 
 def smoke(lab: Lab, site: str, connections: int, requests: int, directory: Path) -> dict[str, Any]:
@@ -57,6 +75,7 @@ def smoke(lab: Lab, site: str, connections: int, requests: int, directory: Path)
     wanted = {f"to-{node.name}": servers for node in lab.group(f"agent_{site}")}
     wanted |= {f"to-{node.name}": "ip6 proto 43" for node in lab.group(f"ogr_{site}")}
     captures = {interface: directory / f"{interface}.pcap" for interface in wanted}
+    hunted = -_hunted(lab, site)
     with ExitStack() as stack:
         for interface, expression in wanted.items():
             stack.enter_context(capture(router, interface, expression, captures[interface]))
@@ -78,6 +97,7 @@ def smoke(lab: Lab, site: str, connections: int, requests: int, directory: Path)
         report = running.finish()
     opened = {row["port"] for row in report["records"] if row["opened"]}
     seen = path_of(captures, lab.vip, opened)
+    hunted += _hunted(lab, site)
     weights = lab.weights(site)
     return {
         "site": lab.site_names[site],
@@ -88,10 +108,16 @@ def smoke(lab: Lab, site: str, connections: int, requests: int, directory: Path)
         "per_backend": report["per_backend"],
         "served_at_home": set(report["per_backend"]) <= set(weights),
         "balance_error": round(balance_error(report["connections_per_backend"], weights), 4),
+        "balance_limit": round(balance_limit(report["connections"], weights), 4),
         "syn_via_srv6": seen["syns"] == len(opened) > 0 and seen["plain_syns"] == 0,
-        "replies_direct": seen["direct"] >= report["requests"] > 0 and seen["detours"] == 0,
+        # One reply per hunted flow takes the way back, to give its new router the pin: on a busy machine a router can be
+        # late for its probes and lose flows to another. No hunt, no detour.
+        "replies_direct": seen["direct"] + seen["detours"] >= report["requests"] > 0
+        and seen["detours"] <= hunted
+        and (seen["strays"] == 0 or seen["detours"] > 0),
         "rps": report["rps"],
         "capture": seen,
+        "hunted": hunted,
     }
 
 
@@ -102,7 +128,7 @@ def verdict(result: dict[str, Any]) -> list[str]:
         reasons.append(f"{result['failed']} connections failed: {result['failures']}")
     if not result["served_at_home"]:
         reasons.append(f"servers of another site answered: {result['per_backend']}")
-    if result["balance_error"] > BALANCE:
+    if result["balance_error"] > result["balance_limit"]:
         reasons.append(f"servers are {result['balance_error']:.0%} off their weights: {result['per_backend']}")
     if not result["syn_via_srv6"]:
         reasons.append(f"not every SYN reached its server in SRv6: {result['capture']}")
