@@ -110,8 +110,8 @@ def smoke(lab: Lab, site: str, connections: int, requests: int, directory: Path)
         "balance_error": round(balance_error(report["connections_per_backend"], weights), 4),
         "balance_limit": round(balance_limit(report["connections"], weights), 4),
         "syn_via_srv6": seen["syns"] == len(opened) > 0 and seen["plain_syns"] == 0,
-        # One reply per hunted flow takes the way back, to give its new router the pin: on a busy machine a router can be
-        # late for its probes and lose flows to another. No hunt, no detour.
+        # One reply per hunted flow takes the way back, to give its new router the pin: on a busy machine a router is
+        # late for its probes at times, and flows go to another. No hunt, no detour.
         "replies_direct": seen["direct"] + seen["detours"] >= report["requests"] > 0
         and seen["detours"] <= hunted
         and (seen["strays"] == 0 or seen["detours"] > 0),
