@@ -4,6 +4,7 @@
 TOPOLOGY ?= failover
 ANSIBLE_ARGS ?=
 FUZZ_SECONDS ?= 600
+SCALE ?= 50 200
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,7 +27,7 @@ IN_BUILD := docker run --rm --init --cap-add ALL --cap-drop SYS_RESOURCE \
 	--volume $(CURDIR):/src --workdir /src --env PYTHONDONTWRITEBYTECODE=1 --env CI og-build:latest
 
 .PHONY: help bootstrap lab site images status smoke test unit lint native native-test bpf-test container-test lab-test \
-	bench fuzz clean-lab clean
+	bench scale fuzz clean-lab clean
 
 help: ## this list
 	@echo "Occam Gateway: make TARGET [TOPOLOGY=$(TOPOLOGY)] [ANSIBLE_ARGS='--check --diff']"
@@ -104,6 +105,9 @@ bench: native ## ns per packet: data plane, agent programs, tables; JSON and a p
 	@$(STEP) "Measure the data plane" "see the lines above" $(IN_BUILD) python3 native/bench/run.py --output build/bench
 	@$(STEP) "Measure the agent's programs" "see the lines above" $(IN_BUILD) sh -c \
 		'python3 bpf/bench/run.py >build/bench/agent.json && cat build/bench/agent.json'
+
+scale: bootstrap ## what a --check run over 50 and 200 generated hosts costs the controller, and how that grows (SCALE="50 200")
+	@$(STEP) "Measure --check runs over hosts that are not there" "the run's log is in build/scale" $(BIN)/python -m tests.scale $(SCALE)
 
 fuzz: images ## every parser under libFuzzer and sanitizers, FUZZ_SECONDS each
 	@$(STEP) "Fuzz for $(FUZZ_SECONDS) s each" "the reproducer's path is above" \

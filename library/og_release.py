@@ -12,6 +12,7 @@ description:
   - Unpacks a release built by M(og_release_build) below O(root)C(/releases), checks every file against its manifest,
     and switches the link O(root)C(/current) to it in one step.
   - With an id that is there already it only switches, which is how a node is rolled back.
+  - The link O(root)C(/previous) names the release that was current before.
   - Running programs are not touched.
 author:
   - The Occam Gateway authors
@@ -34,6 +35,16 @@ options:
   archive:
     description: Its archive on the host. Not needed when the release is installed.
     type: path
+  activate:
+    description: Whether to make it current. Without it the release is only put in place, ready to be switched to.
+    type: bool
+    default: true
+  previous:
+    description:
+      - The release that O(root)C(/previous) shall name after a switch. By default the one that was current.
+      - For whoever undoes a switch - the way back is then what it was before. The O(id) itself - there is none.
+    type: str
+    default: ""
   root:
     description: Where releases live.
     type: path
@@ -65,11 +76,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: The current release.
+  description: The release that was asked for.
   type: str
   returned: success
 previous:
-  description: The one that was current before; empty when there was none.
+  description: The one that was current before this run; empty when there was none.
   type: str
   returned: success
 releases:
@@ -124,7 +135,8 @@ class Around:
 class Plan:
     """What there is, and what to do about it."""
 
-    previous: str
+    previous: str  # the release that is current now
+    back: str  # what the link `previous` shall name; empty = leave it
     installed: tuple[str, ...]  # most recently installed first
     unpack: bool
     switch: bool
@@ -137,6 +149,15 @@ class Plan:
         return self.unpack or self.switch or self.around or bool(self.remove)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is asked for."""
+
+    wanted: str
+    activate: bool = True
+    back: str = ""
+
+
 class ReleaseError(Exception):
     """A release that cannot be installed. The text says which and why."""
 
@@ -147,6 +168,8 @@ def main() -> None:
         argument_spec={
             "id": {"type": "str", "required": True},
             "archive": {"type": "path"},
+            "activate": {"type": "bool", "default": True},
+            "previous": {"type": "str", "default": ""},
             "root": {"type": "path", "default": "/opt/og"},
             "keep": {"type": "int", "default": 3},
             "bin_dir": {"type": "path", "default": "/usr/local/bin"},
@@ -158,7 +181,8 @@ def main() -> None:
     if not re.fullmatch("[0-9a-f]{16}", wanted):
         fail(module, f"id: not 16 hex digits: {wanted!r}")
     around = Around(Path(module.params["fact_dir"]) / "og.fact", Path(module.params["bin_dir"]) / "ogctl")
-    plan = make_plan(root, wanted, around, max(1, module.params["keep"]))
+    choice = Choice(wanted, activate=module.params["activate"], back=module.params["previous"])
+    plan = make_plan(root, choice, around, max(1, module.params["keep"]))
     after = [name for name in dict.fromkeys((wanted, *plan.installed)) if name not in plan.remove]
     result = {
         "changed": plan.changed,
@@ -167,7 +191,7 @@ def main() -> None:
         "releases": sorted(after),
         "diff": {
             "before": describe(plan.previous, plan.installed),
-            "after": describe(wanted, after),
+            "after": describe(wanted if choice.activate else plan.previous, after),
         },
     }
     if not module.check_mode:
@@ -189,23 +213,31 @@ def describe(current: str, installed: list[str] | tuple[str, ...]) -> str:
     return json.dumps({"current": current, "releases": sorted(installed)}, indent=1) + "\n"
 
 
-def make_plan(root: Path, wanted: str, around: Around, keep: int) -> Plan:
+def make_plan(root: Path, choice: Choice, around: Around, keep: int) -> Plan:
     """Compare what is there with what shall be."""
     releases = root / "releases"
     found = [path for path in releases.glob("*") if (path / "manifest.json").is_file()]
     installed = [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
-    current = root / "current"
-    previous = current.readlink().name if current.is_symlink() else ""
-    # The wanted one stays, and the one before it: it is the way back, and may still run.
-    order = dict.fromkeys((wanted, *([previous] if previous in installed else []), *installed))
+    current, before = target(root / "current"), target(root / "previous")
+    switch = choice.activate and current != choice.wanted
+    back = (choice.back or current) if switch else ""
+    # The wanted one stays, the current one, which may still run, and the way back.
+    needed = [name for name in (choice.wanted, current, back or before) if name in (choice.wanted, *installed)]
+    order = list(dict.fromkeys((*needed, *installed)))
     return Plan(
-        previous=previous,
+        previous=current,
+        back=back,
         installed=tuple(installed),
-        unpack=wanted not in installed,
-        switch=previous != wanted,
-        remove=tuple(list(order)[max(keep, 2 if previous else 1) :]),
+        unpack=choice.wanted not in installed,
+        switch=switch,
+        remove=tuple(order[max(keep, len(set(needed))) :]),
         around=not around.is_right(root),
     )
+
+
+def target(path: Path) -> str:
+    """Return the release a link names; empty where there is no link."""
+    return path.readlink().name if path.is_symlink() else ""
 
 
 def apply(plan: Plan, root: Path, wanted: str, archive: str | None, around: Around) -> None:
@@ -219,6 +251,10 @@ def apply(plan: Plan, root: Path, wanted: str, archive: str | None, around: Arou
         around.make(root)
     if plan.switch:
         link(root / "current", Path("releases") / wanted)
+        if plan.back == wanted:
+            (root / "previous").unlink(missing_ok=True)
+        elif plan.back:
+            link(root / "previous", Path("releases") / plan.back)
     for name in plan.remove:
         shutil.rmtree(releases / name)
 

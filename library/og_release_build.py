@@ -41,6 +41,10 @@ options:
     type: list
     elements: str
     default: ["--buildtype=release", "-Dtests=false", "-Dfuzz=false"]
+  label:
+    description: A name of your own for this build, such as a ticket. Part of the id, and told by the manifest.
+    type: str
+    default: ""
   jobs:
     description: Compilers at the same time.
     type: int
@@ -119,6 +123,7 @@ def main() -> None:
                 "elements": "str",
                 "default": ["--buildtype=release", "-Dtests=false", "-Dfuzz=false"],
             },
+            "label": {"type": "str", "default": ""},
             "jobs": {"type": "int", "default": 2},
             "keep": {"type": "int", "default": 3},
         },
@@ -147,12 +152,13 @@ def run(module: AnsibleModule) -> None:
             raise
         module.warn(f"would build, but cannot say what yet: {error}")
         module.exit_json(changed=True, id="", archive="", sha256="")
-    release = release_id(members, toolchain, options)
+    label = module.params["label"]
+    release = release_id(members, toolchain, options, label)
     archive = work / f"og-{release}.tar.gz"
     changed = not archive.exists()
     if changed and not module.check_mode:
-        build(module, work, members, options)
-        manifest = {"id": release, "toolchain": toolchain, "meson_options": options}
+        build(module, work, members, options, label)
+        manifest = {"id": release, "label": label, "toolchain": toolchain, "meson_options": options}
         pack(archive, collect(work, members, manifest), module.params["keep"])
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest() if archive.exists() else ""
     module.exit_json(changed=changed, id=release, archive=str(archive), sha256=sha256)
@@ -182,9 +188,9 @@ def read_sources(archive: Path) -> dict[str, bytes]:
         return {name: file.read() for name, file in sorted(files.items()) if file is not None}
 
 
-def release_id(members: dict[str, bytes], toolchain: dict[str, str], options: list[str]) -> str:
-    """Return 16 hex digits that change with any file, tool, flag or launcher."""
-    return digest(members, json.dumps([toolchain, options, LAUNCHER, PYTHON_PROGRAMS], sort_keys=True))
+def release_id(members: dict[str, bytes], toolchain: dict[str, str], options: list[str], label: str = "") -> str:
+    """Return 16 hex digits that change with any file, tool, flag or launcher, and with the label."""
+    return digest(members, json.dumps([toolchain, options, LAUNCHER, PYTHON_PROGRAMS, label], sort_keys=True))
 
 
 def digest(members: dict[str, bytes], more: str) -> str:
@@ -196,13 +202,13 @@ def digest(members: dict[str, bytes], more: str) -> str:
     return total.hexdigest()[:16]
 
 
-def build(module: AnsibleModule, work: Path, members: dict[str, bytes], options: list[str]) -> None:
+def build(module: AnsibleModule, work: Path, members: dict[str, bytes], options: list[str], label: str) -> None:
     """Compile in the kept directories. Files that did not change keep their time, so ninja leaves them alone."""
     source, output = work / "src", work / "out"
     native = {name: content for name, content in members.items() if name.startswith(("native/", "bpf/"))}
     synchronise(source, native)
     # The programs tell the hash of what they are made of, not the release's: a change of Python leaves them the same.
-    setup = ["meson", "setup", *options, f"-Drelease={digest(native, '')}", str(output), str(source / "native")]
+    setup = ["meson", "setup", *options, f"-Drelease={digest(native, label)}", str(output), str(source / "native")]
     if (output / "build.ninja").exists():
         setup.insert(2, "--reconfigure")
     try:

@@ -69,8 +69,9 @@ def test_the_id_is_of_sources_toolchain_and_flags():
         og_release_build.release_id({**MEMBERS, "og/a.py": b"1"}, {"gcc": "14"}, ["-O2"]),
         og_release_build.release_id(MEMBERS, {"gcc": "15"}, ["-O2"]),
         og_release_build.release_id(MEMBERS, {"gcc": "14"}, ["-O3"]),
+        og_release_build.release_id(MEMBERS, {"gcc": "14"}, ["-O2"], "hotfix-1"),
     }
-    assert len(ids) == 4
+    assert len(ids) == 5
     assert og_release_build.release_id(dict(MEMBERS), {"gcc": "14"}, ["-O2"]) in ids
 
 
@@ -148,6 +149,39 @@ def test_roll_back_and_prune(node):
     assert sorted(path.name for path in (node.root / "releases").iterdir()) == [f"{n:016x}" for n in (3, 4)]
     back = node.run(f"{3:016x}", keep=2)
     assert (back["changed"], back["previous"], node.current()) == (True, f"{4:016x}", f"{3:016x}")
+
+
+def test_a_release_is_put_in_place_and_switched_to_later(node):
+    old, new = node.build(1), node.build(2)
+    node.run(old[0], archive=str(old[1]))
+    staged = node.run(new[0], archive=str(new[1]), activate=False)
+    assert (staged["changed"], staged["releases"], node.current()) == (True, [old[0], new[0]], old[0])
+    assert not node.run(new[0], activate=False)["changed"]
+    assert not (node.root / "previous").exists()
+    assert node.run(new[0])["changed"]
+    assert (node.current(), (node.root / "previous").readlink().name) == (new[0], old[0])
+
+
+def test_an_undone_switch_leaves_the_way_back_as_it_was(node):
+    ids = []
+    for number in (1, 2, 3):
+        identity, archive = node.build(number)
+        node.run(identity, archive=str(archive))
+        ids.append(identity)
+    node.run(ids[1], previous=ids[0])
+    assert (node.current(), (node.root / "previous").readlink().name) == (ids[1], ids[0])
+    node.run(ids[2])
+    node.run(ids[1], previous=ids[1])
+    assert not (node.root / "previous").is_symlink()
+
+
+def test_the_way_back_is_never_pruned(node):
+    for number in (1, 2):
+        identity, archive = node.build(number)
+        node.run(identity, archive=str(archive))
+    identity, archive = node.build(3)
+    staged = node.run(identity, archive=str(archive), activate=False, keep=1)
+    assert staged["releases"] == [f"{n:016x}" for n in (1, 2, 3)]
 
 
 def test_a_damaged_archive_changes_nothing(node):
