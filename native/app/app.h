@@ -76,8 +76,8 @@ struct og_role {
     struct og_local *(*local)(void *plane);
     void (*pins)(const void *plane, struct og_pins_view *view); /* NULL without pins */
     /* Called by another thread than the plane's; NULL without pins. */
-    void (*flow)(const void *plane, const struct og_tables *tables, const union og_pin_key *key, uint64_t flow_hash,
-                 uint64_t now_ns, struct og_flow_view *view);
+    void (*flow)(const void *plane, const union og_pin_key *key, uint64_t flow_hash, uint64_t now_ns,
+                 struct og_flow_view *view);
 };
 
 /* One poll thread. The counters are written by it alone. */

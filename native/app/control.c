@@ -158,7 +158,7 @@ static json_t *answer_shares(struct og_app *app, json_t *request)
     return json_pack("{s:b}", "ok", 1);
 }
 
-static void add_suspects(const struct og_prober *prober, json_t *suspects)
+static void add_suspects(const struct og_prober *prober, json_t *suspects, json_t *dead)
 {
     for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
         for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
@@ -166,6 +166,8 @@ static void add_suspects(const struct og_prober *prober, json_t *suspects)
 
             if (target->suspect && !target->beside)
                 json_array_append_new(suspects, json_string(target->name));
+            if (target->dead)
+                json_array_append_new(dead, json_string(target->name));
         }
     }
 }
@@ -175,15 +177,15 @@ static json_t *answer_status(struct og_app *app)
     const struct og_tables *tables = atomic_load(&app->tables);
     char digest[2 * sizeof(((struct og_tables_spec *)0)->digest) + 1] = "";
     char incarnation[17];
-    json_t *suspects = json_array();
+    json_t *suspects = json_array(), *dead = json_array();
 
     for (size_t i = 0; tables && i < sizeof(og_tables_spec(tables)->digest); i++)
         snprintf(digest + 2 * i, 3, "%02x", og_tables_spec(tables)->digest[i]);
     snprintf(incarnation, sizeof(incarnation), "%016llx", (unsigned long long)app->incarnation);
-    add_suspects(&app->prober, suspects);
-    return json_pack("{s:b, s:s, s:I, s:s, s:s, s:b, s:o, s:o}", "ok", 1, "role", app->role->name, "generation",
+    add_suspects(&app->prober, suspects, dead);
+    return json_pack("{s:b, s:s, s:I, s:s, s:s, s:b, s:o, s:o, s:o}", "ok", 1, "role", app->role->name, "generation",
                      (json_int_t)running_generation(app), "digest", digest, "incarnation", incarnation, "serving",
-                     (int)app->serving, "suspect", suspects, "shares", og_shares_json(app));
+                     (int)app->serving, "suspect", suspects, "dead", dead, "shares", og_shares_json(app));
 }
 
 static json_t *answer(struct og_app *app, const char *line, size_t length)

@@ -17,6 +17,26 @@ void og_prober_init(struct og_prober *prober, uint8_t role, bool passive, struct
     prober->health = health;
 }
 
+/* Pins to agents are void, or rest: the routers look when the version grows. */
+static void tell_pins(struct og_prober *prober)
+{
+    __atomic_store_n(&prober->health->version, prober->health->version + 1, __ATOMIC_RELEASE);
+}
+
+static void judge_dead(struct og_prober *prober, enum og_member_kind kind, unsigned id)
+{
+    struct og_target *target = &prober->targets[kind][id];
+    struct og_health *health = prober->health;
+    uint8_t *shown = kind == OG_MEMBER_AGENT ? &health->agent_dead[id] : &health->router_dead[id];
+
+    target->dead = target->active && target->suspect && target->misses >= OG_PROBE_MISSES &&
+                   (target->unreachable || target->given_up);
+    if (*shown != target->dead) {
+        __atomic_store_n(shown, target->dead, __ATOMIC_RELAXED);
+        tell_pins(prober);
+    }
+}
+
 /* What the packet path may use this member for. */
 static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned id)
 {
@@ -26,6 +46,7 @@ static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned
     prober->changed = true;
     if (target->beside)
         return;
+    judge_dead(prober, kind, id);
     if (kind == OG_MEMBER_ROUTER) {
         /* A router without tables drops everything. One that merely has no usable server still has its pins, and so
          * keeps its flows: it counts for the serving flag only. */
@@ -67,6 +88,7 @@ static void adopt(struct og_prober *prober, enum og_member_kind kind, const stru
     target->services = member->services;
     target->site = member->site;
     target->beside = beside;
+    target->given_up = member->dead;
     target->serving_for_us = serving_for_us && member->weight > 0;
     target->active = true;
     prober->ids[kind][prober->n_ids[kind]++] = member->id;
@@ -199,10 +221,16 @@ void og_prober_reply(struct og_prober *prober, const uint8_t *data, uint32_t len
     prober->replies++;
     if (!target->replied || target->last.incarnation != info.sender.incarnation)
         target->incarnations++;
+    if (kind == OG_MEMBER_AGENT && target->replied && target->last.incarnation != info.sender.incarnation) {
+        __atomic_store_n(&prober->health->agent_epoch[id], prober->health->agent_epoch[id] + 1, __ATOMIC_RELAXED);
+        tell_pins(prober);
+    }
     target->last = info.sender;
     target->rtt_ns = now_ns - info.sent_ns;
     target->replied = true;
     target->answered = true;
+    target->misses = 0;
+    target->unreachable = false;
     target->good++;
     if (target->good >= OG_PROBE_RECOVERY)
         target->suspect = false;
@@ -226,6 +254,7 @@ void og_prober_fabric_error(struct og_prober *prober, const struct og_tables *ta
                 continue;
             if (error.type == OG_ICMP_UNREACHABLE) {
                 target->suspect = true;
+                target->unreachable = error.code != OG_ICMP_PORT_UNREACHABLE; /* the host itself says that */
                 target->good = 0;
             } else if (error.type == OG_ICMP_TOO_BIG) {
                 target->mtu = error.mtu;

@@ -7,6 +7,10 @@
  *
  * 3 intervals without a reply make a member suspect, 2 replies in a row take that back. A member's answer "no listener"
  * or "draining" counts at once. An interval in which our own loop stalled says nothing about anybody and is discarded.
+ *
+ * Dead takes more: after those 3 intervals a second witness, since the last reply. The fabric says that the member cannot
+ * be reached, or the table document says that others hold it for dead. One reply takes that back, and if it comes from the
+ * same incarnation, what the member knew is still there.
  */
 #ifndef OG_PROBER_H
 #define OG_PROBER_H
@@ -38,7 +42,9 @@ struct og_target {
     uint16_t sequence;
     bool sent, answered; /* in this interval */
     bool replied;        /* ever */
-    bool suspect;
+    bool suspect, dead;
+    bool unreachable; /* said the fabric, since the last reply */
+    bool given_up;    /* says the table document */
     uint32_t misses, good; /* in a row */
     uint64_t rtt_ns;
     uint32_t mtu; /* told by a Packet Too Big from the fabric, bytes; 0 = none */

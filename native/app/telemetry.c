@@ -237,6 +237,8 @@ static struct rte_tel_data *describe_member(const struct og_target *target, enum
     rte_tel_data_add_dict_string(data, "site", spec && target->site < OG_MAX_SITES ? spec->site_names[target->site] : "");
     rte_tel_data_add_dict_int(data, "replied", target->replied);
     rte_tel_data_add_dict_int(data, "suspect", target->suspect);
+    rte_tel_data_add_dict_int(data, "dead", target->dead);
+    rte_tel_data_add_dict_int(data, "unreachable", target->unreachable);
     rte_tel_data_add_dict_uint(data, "rtt_us", target->rtt_ns / 1000u);
     rte_tel_data_add_dict_uint(data, "misses", target->misses);
     rte_tel_data_add_dict_string(data, "incarnation", incarnation);

@@ -126,8 +126,10 @@ static void add_pin(struct rte_tel_data *data, const struct og_app *app, const s
     char text[80] = "";
 
     memcpy(key.client, ask->flow.client, sizeof(key.client));
-    app->role->flow(app->threads[thread].plane, tables, &key, ask->hash, og_now_ns(), &view);
+    app->role->flow(app->threads[thread].plane, &key, ask->hash, og_now_ns(), &view);
     rte_tel_data_add_dict_string(data, "pin", view.pinned ? "pinned" : view.half_open ? "half_open" : "none");
+    rte_tel_data_add_dict_int(data, "target_dead",
+                              view.target < OG_MAX_MEMBERS && app->health.agent_dead[view.target]);
     rte_tel_data_add_dict_string(data, "target", view.target == OG_TARGET_NONE
                                                      ? ""
                                                      : og_telemetry_target(og_tables_spec(tables), view.target, text,

@@ -25,18 +25,21 @@ enum what {
     CLIENT_ACK, /* flow, acknowledges the server's ISN + parameter */
     CLIENT_UDP,
     OTHER_SITE, /* flow, flags: from the other site's router, without SRH */
+    HUNT_FOR,   /* flow, flags: the other site's hunt, its Miss ahead */
     ONCE_MORE,  /* what the router sent last comes back as it is */
     REPLY,      /* agent, flags: along the way back of what was sent last */
     DECLINE,    /* agents pass it on, up to the last segment */
     DAMAGE,     /* offset, value: what was sent last, damaged */
     WAIT,       /* seconds = parameter^2 / 16 */
     HEALTH,     /* agent, bits */
+    SITE,       /* bits, share: the other site's router; how much leaves */
     TABLES,     /* which */
     KINDS
 };
 
 static const struct og_tables *tables[N_TABLES];
 static struct og_health health;
+static struct og_shares shares;
 static void *pins_memory, *halfopen_memory;
 
 struct play {
@@ -52,6 +55,8 @@ static const struct og_tables *variant(unsigned number)
 {
     static const struct og_tables *one_site;
     struct og_tables_spec spec;
+    static const struct og_past_agent all[] = {{0, 100}, {1, 50}, {2, 100}, {900, 1}}, last[] = {{1, 1}};
+    static const struct og_past past[] = {{0, 4, all}, {1, 1, last}, {0, 1, last}};
     struct og_member routers[4], agents[3];
     char error[256];
 
@@ -68,6 +73,8 @@ static const struct og_tables *variant(unsigned number)
     spec.routers = routers;
     spec.agents = agents;
     spec.generation = number + 1;
+    spec.history = past;
+    spec.n_history = number == 1 ? 3 : number == 2;
     const struct og_tables *built = og_tables_build(&spec, error, sizeof(error));
     CHECK(built != NULL);
     return built;
@@ -76,10 +83,11 @@ static const struct og_tables *variant(unsigned number)
 static void start(struct play *play)
 {
     struct og_router_config config = {.threads = 1, .pins = PINS, .pins_memory = pins_memory, .halfopen = HALF_OPEN,
-                                      .halfopen_memory = halfopen_memory, .health = &health,
+                                      .halfopen_memory = halfopen_memory, .health = &health, .shares = &shares,
                                       .cookies = {.key = {3, 4}, .start_ns = 1}, .key = {5, 6}, .self = {.role = 2}};
 
     memset(&health, 0, sizeof(health));
+    memset(&shares, 0, sizeof(shares));
     memset(play, 0, sizeof(*play));
     play->now_ns = 1;
     CHECK(og_router_init(&play->router, &config, play->now_ns));
@@ -120,7 +128,24 @@ static bool may_pin(enum og_verdict verdict)
 {
     return verdict == OG_V_PROMOTED || verdict == OG_V_RETURNED_PIN || verdict == OG_V_RETURNED_ONWARD ||
            verdict == OG_V_DROP_HOP_LIMIT || verdict == OG_V_DROP_SEGMENTS || verdict == OG_V_DROP_ECN ||
-           verdict == OG_V_DROP_INNER || verdict == OG_V_DROP_NO_TARGET || verdict == OG_V_DROP_TOO_BIG;
+           verdict == OG_V_DROP_INNER || verdict == OG_V_DROP_NO_TARGET || verdict == OG_V_DROP_TOO_BIG ||
+           verdict == OG_V_HUNT_3; /* promoted, and its site has no router any more */
+}
+
+/* Segment lists keep to the wire contract, whatever was asked. (A third Steer is dropped by who gets it, as a loop.) */
+static void check_sent(const struct og_buf *buf)
+{
+    struct og_outer outer;
+    unsigned steers = 0;
+
+    if (buf->data[6] == OG_NH_TCP || buf->data[6] == OG_NH_UDP) {
+        return; /* released to the client */
+    }
+    CHECK(og_parse_outer(buf->data, buf->len, &outer) == OG_V_NONE);
+    for (unsigned i = 0; i < outer.n_segments; i++) {
+        steers += og_sid_function(&outer.segments[i]) == OG_FN_STEER;
+    }
+    CHECK(steers <= OG_MAX_STEERS + 1u && outer.n_segments <= OG_MAX_SEGMENTS && outer.payload <= OG_MAX_OVERHEAD);
 }
 
 /* One packet through the router; what it sends is kept. */
@@ -133,6 +158,9 @@ static void step(struct play *play, const uint8_t *packet, size_t size)
     fuzz_buf_open(&buf, packet, size);
     og_router_burst(&play->router, tables[play->tables], bufs, 1, play->now_ns);
     CHECK(may_pin(buf.verdict) || play->router.pins.stats.inserts + play->router.pins.stats.updates == made);
+    if (og_verdict_is_tx(buf.verdict) && buf.verdict != OG_V_PROBE_ANSWERED) {
+        check_sent(&buf);
+    }
     if (og_verdict_is_tx(buf.verdict) && buf.len <= sizeof(play->last)) {
         memcpy(play->last, buf.data, buf.len);
         play->last_len = buf.len;
@@ -202,6 +230,27 @@ static void client(struct play *play, uint8_t flow, uint8_t protocol, uint8_t fl
         og_store32(inner + 48, server_isn(flow) + 1);
     }
     step(play, packet, sizeof(packet));
+}
+
+/* [R1.Steer visited, own Steer, R1.Miss] with a cookie of R1's, which is nothing to us. */
+static void hunt_for(struct play *play, uint8_t flow, uint8_t flags)
+{
+    struct og_path path = {.n_segments = 3, .visited = 1, .n_cookies = 1};
+    struct og_sid source;
+    struct og_buf buf;
+    uint8_t inner[INNER];
+
+    write_sid((uint8_t *)&path.segments[0], 1, 0x24, OG_FN_STEER);
+    write_sid((uint8_t *)&path.segments[1], 1, 0x21, OG_FN_STEER);
+    write_sid((uint8_t *)&path.segments[2], 1, 0x24, OG_FN_MISS);
+    path.cookies[0] = (struct og_cookie){.type = OG_TLV_COOKIE, .length = OG_COOKIE_LEN, .version = OG_COOKIE_VERSION};
+    write_sid((uint8_t *)&source, 1, 0x24, OG_FN_ERRORS);
+    write_client(inner, flow, OG_NH_TCP);
+    inner[53] = flags;
+    fuzz_buf_open(&buf, inner, INNER);
+    CHECK(og_encap_push(&buf, &path, &source, 0, &(struct og_outer_fields){.hop_limit = 60}) != NULL);
+    step(play, buf.data, buf.len);
+    free(buf.data - buf.headroom);
 }
 
 static void acknowledge(struct play *play, uint8_t flow, uint8_t more)
@@ -288,6 +337,9 @@ static void perform(struct play *play, enum what what, uint8_t a, uint8_t b)
     case OTHER_SITE:
         client(play, a & 31, OG_NH_TCP, b & 0x3f, 0x24, 1);
         break;
+    case HUNT_FOR:
+        hunt_for(play, a & 31, b & 0x3f);
+        break;
     case ONCE_MORE:
         step(play, play->last, play->last_len);
         break;
@@ -311,7 +363,15 @@ static void perform(struct play *play, enum what what, uint8_t a, uint8_t b)
     case HEALTH:
         health.agent_suspect[a % 3] = b & 1;
         health.agent_no_listener[a % 3] = b >> 1 & 3;
-        health.router_suspect[3] = b >> 3 & 1;
+        health.agent_dead[a % 3] = b >> 3 & 1;
+        health.agent_epoch[a % 3] = (uint16_t)(health.agent_epoch[a % 3] + (b >> 4 & 1));
+        health.version++;
+        break;
+    case SITE:
+        health.router_suspect[3] = a & 1;
+        health.router_dead[3] = a >> 1 & 1;
+        health.router_no_service[3] = a >> 2 & 3;
+        shares.share[0][1] = shares.share[1][1] = (uint16_t)(b * 5);
         break;
     case TABLES:
         play->tables = a % N_TABLES;

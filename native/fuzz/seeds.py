@@ -104,13 +104,19 @@ def tlv_seeds() -> Iterator[bytes]:
 
 def router_seeds() -> Iterator[bytes]:
     """Scripts of fuzz_router.c: three bytes a step."""
-    client, ack, udp, other_site, again, reply, decline, damage, wait, health, tables = range(11)
+    client, ack, udp, other_site, hunt_for, again, reply, decline, damage, wait, health, site, tables = range(13)
     handshake = bytes([client, 1, 0x02, reply, 0, 0x12, ack, 1, 1])
     yield handshake + bytes([client, 1, 0x18, client, 1, 0x11, client, 1, 0x02, reply, 1, 0x12, ack, 1, 1])
     yield bytes([client, 2, 0x10, decline, 0, 0, again, 0, 0, wait, 8, 0, client, 2, 0x10, reply, 1, 0x10, ack, 2, 9])
     yield bytes([udp, 3, 0, reply, 0, 0, udp, 3, 0, wait, 40, 0, udp, 3, 0])
     yield handshake + bytes([tables, 2, 0, client, 1, 0x10, decline, 0, 0, tables, 1, 0, wait, 255, 0])
     yield bytes([health, 0, 6, health, 1, 6]) + handshake + bytes([other_site, 1, 0x10, health, 0, 0, client, 4, 2])
+    hunt = bytes([client, 5, 0x10]) + bytes([decline, 0, 0]) * 4
+    yield hunt + bytes([tables, 1, 0]) + hunt + bytes([site, 1, 0]) + hunt + bytes([site, 3, 0]) + hunt
+    data = [client, 1, 0x10]
+    yield handshake + bytes([health, 0, 9, *data, health, 0, 0, *data, health, 0, 16, *data])
+    yield bytes([site, 0, 255]) + handshake + bytes([site, 3, 255, *data, decline, 0, 0, udp, 3, 0, site, 4, 9])
+    yield handshake + bytes([hunt_for, 1, 0x10, reply, 0, 0x10, hunt_for, 9, 0x10, decline, 0, 0, hunt_for, 2, 0x02])
     yield handshake * 3 + bytes([damage, 60, 255, damage, 41, 1, wait, 31, 0])
     yield b"".join(
         bytes([client, flow, 0x02, reply, 0, 0x12, ack, flow, 1, client, flow, 0x11 if flow % 3 else 0x10])

@@ -26,7 +26,14 @@ bool og_budget_take(struct og_budget *budget, const uint8_t client[16], bool rem
         slow_down(&budget->local, OG_BUDGET_RATE);
         slow_down(&budget->remote, OG_BUDGET_RATE / OG_BUDGET_REMOTE_SHARE);
     }
-    return og_rate_take(remote ? &budget->remote : &budget->local, client, now_ns);
+    struct og_rate *rate = remote ? &budget->remote : &budget->local;
+
+    return client == NULL ? og_rate_take_total(rate, now_ns) : og_rate_take(rate, client, now_ns);
+}
+
+void og_budget_found(struct og_budget *budget, const uint8_t client[16], bool remote)
+{
+    og_rate_give_back(remote ? &budget->remote : &budget->local, client);
 }
 
 static unsigned negative_slot(uint64_t flow_hash)

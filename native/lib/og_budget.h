@@ -33,8 +33,13 @@ struct og_budget {
 void og_budget_init(struct og_budget *budget, const uint64_t key[2], uint64_t now_ns);
 
 /* May a hunt for this client go on at the own or at another site? Takes a token of the source's /64 and one of the
- * thread if so. */
+ * thread if so. `client` NULL: a flow that had a pin here. Nobody can forge one, so only the thread's budget counts: all
+ * clients of a server that died learn it at once, also those behind one prefix. */
 bool og_budget_take(struct og_budget *budget, const uint8_t client[16], bool remote, uint64_t now_ns);
+
+/* The hunt found its server: the source's token was not wasted. So one that has many living flows is held up by its round
+ * trips, not by the rate, and one whose hunts end in nothing is. */
+void og_budget_found(struct og_budget *budget, const uint8_t client[16], bool remote);
 
 /* The hunt for this flow ended without a server; og_budget_failed says so for OG_BUDGET_NEGATIVE_MS. Newest wins. */
 void og_budget_fail(struct og_budget *budget, uint64_t flow_hash, uint64_t now_ns);

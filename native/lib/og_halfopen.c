@@ -24,7 +24,7 @@ static bool is_over(const struct og_pin_rules *rules, const struct og_halfopen_e
     const union og_pin_key key = {.d = entry->port_service};
 
     return now_ms - entry->made_ms > rules->half_open_ms[key.service & 63] ||
-           rules->generation[entry->target] != entry->generation;
+           !og_pin_generation_ok(rules, entry->target, entry->generation);
 }
 
 static bool reap(struct og_halfopen *table, const struct og_pin_rules *rules, struct og_halfopen_entry *entry,
@@ -64,7 +64,7 @@ struct og_halfopen_entry *og_halfopen_find(struct og_halfopen *table, const stru
 
     for (unsigned i = 0; i < OG_HALFOPEN_WAYS; i++) {
         if (is_key(&set[i], key)) {
-            return reap(table, rules, &set[i], now_ms) ? NULL : &set[i];
+            return reap(table, rules, &set[i], now_ms) || og_pin_target_rests(rules, set[i].target) ? NULL : &set[i];
         }
     }
     return NULL;

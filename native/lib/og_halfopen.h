@@ -54,7 +54,8 @@ static inline void og_halfopen_prefetch(const struct og_halfopen *table, uint64_
     __builtin_prefetch(set + 128);
 }
 
-/* The entry of a key, or NULL when there is none, it is older than the service's half_open_ms, or its target died. */
+/* The entry of a key, or NULL when there is none, it is older than the service's half_open_ms, or its target died or
+ * rests. */
 struct og_halfopen_entry *og_halfopen_find(struct og_halfopen *table, const struct og_pin_rules *rules,
                                            const union og_pin_key *key, uint64_t hash, uint32_t now_ms);
 

@@ -28,6 +28,7 @@
 #define OG_TCP_URG 0x20
 
 #define OG_ICMP_UNREACHABLE 1
+#define OG_ICMP_PORT_UNREACHABLE 4 /* a code of it */
 #define OG_ICMP_TOO_BIG 2
 #define OG_ICMP_TIME_EXCEEDED 3
 #define OG_ICMP_PARAMETER 4

@@ -37,7 +37,7 @@ static unsigned service_of(const struct og_pin *pin)
 
 static bool is_void(const struct og_pin_rules *rules, const struct og_pin *pin)
 {
-    return rules->generation[pin->target] != pin->generation || rules->idle_s[service_of(pin)] == 0;
+    return !og_pin_generation_ok(rules, pin->target, (uint16_t)pin->generation) || rules->idle_s[service_of(pin)] == 0;
 }
 
 static bool is_expired(const struct og_pin_rules *rules, const struct og_pin *pin, uint32_t now_s)
@@ -76,20 +76,16 @@ bool og_pins_init(struct og_pins *pins, void *memory, uint64_t capacity)
     return true;
 }
 
-struct og_pin *og_pins_find(struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
-                            uint64_t hash, uint32_t now_s)
+/* The slot of a key, whether it counts or not; with the number of lines read. */
+static inline struct og_pin *locate(const struct og_pins *pins, const union og_pin_key *key, uint64_t hash,
+                                    unsigned *lines)
 {
     struct og_pin *line = line_of(pins, home_of(pins, hash));
 
-    pins->stats.lookups++;
     for (unsigned i = 0; i < OG_PINS_WINDOW; i++, line += OG_PINS_SLOTS) {
         for (unsigned s = 0; s < OG_PINS_SLOTS; s++) {
             if (is_key(&line[s], key)) {
-                if (reap(pins, rules, &line[s], now_s)) {
-                    return NULL;
-                }
-                pins->stats.hits++;
-                pins->stats.hit_lines += i + 1;
+                *lines = i + 1;
                 return &line[s];
             }
         }
@@ -98,6 +94,30 @@ struct og_pin *og_pins_find(struct og_pins *pins, const struct og_pin_rules *rul
         }
     }
     return NULL;
+}
+
+struct og_pin *og_pins_find(struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
+                            uint64_t hash, uint32_t now_s)
+{
+    unsigned lines;
+    struct og_pin *pin = locate(pins, key, hash, &lines);
+
+    pins->stats.lookups++;
+    if (pin == NULL || reap(pins, rules, pin, now_s) || og_pin_target_rests(rules, pin->target)) {
+        return NULL;
+    }
+    pins->stats.hits++;
+    pins->stats.hit_lines += lines;
+    return pin;
+}
+
+bool og_pins_rests(const struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
+                   uint64_t hash)
+{
+    unsigned lines;
+    const struct og_pin *pin = locate(pins, key, hash, &lines);
+
+    return pin != NULL && og_pin_target_rests(rules, pin->target) && !is_void(rules, pin);
 }
 
 /* Add `by` to the `passed` of the lines between a slot and its home. At most 30 pins can pass a line (two on each of
@@ -157,12 +177,13 @@ struct og_pin *og_pins_put(struct og_pins *pins, const struct og_pin_rules *rule
 {
     const uint64_t home = home_of(pins, hash);
     struct og_pin *pin;
+    unsigned lines;
 
     if (target >= OG_TARGETS || rules->generation[target] == OG_PIN_NO_TARGET) {
         return NULL;
     }
-    pin = og_pins_find(pins, rules, key, hash, now_s);
-    if (pin != NULL) {
+    pin = locate(pins, key, hash, &lines);
+    if (pin != NULL && !reap(pins, rules, pin, now_s)) {
         pins->stats.updates++;
         pins->closing -= (pin->state & OG_PIN_CLOSING) != 0;
         pins->to_sites -= pin->target >= OG_TARGET_SITE;

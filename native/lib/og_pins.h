@@ -7,7 +7,8 @@
  * to pass it (`passed`), so a search ends at the first line nobody passed: a miss costs one line too, deleting leaves
  * no tombstones, and nothing is ever moved (a pointer from og_pins_find stays good until that pin is erased).
  *
- * A target dies in O(1): its generation in struct og_pin_rules changes, and all older pins to it count as absent.
+ * A target dies in O(1): its generation in struct og_pin_rules changes, and all older pins to it count as absent. One that
+ * may come back rests: its pins are not found, and are there again when it does.
  */
 #ifndef OG_PINS_H
 #define OG_PINS_H
@@ -65,9 +66,23 @@ struct og_pin_rules {
     uint32_t idle_s[64];    /* by service index; 0 = no such service, its pins are void */
     uint32_t closing_s[64];
     uint32_t half_open_ms[64];
-    uint32_t generation[OG_TARGETS]; /* current generation (16 bits) by target, or OG_PIN_NO_TARGET */
+    uint32_t generation[OG_TARGETS]; /* current generation (16 bits) by target, with OG_PIN_RESTS; or OG_PIN_NO_TARGET */
 };
 #define OG_PIN_NO_TARGET 0xffffffffu
+#define OG_PIN_RESTS 0x10000u /* a bit beside the generation */
+
+/* Do pins of this generation to this target count, if the target does not rest? */
+static inline bool og_pin_generation_ok(const struct og_pin_rules *rules, uint16_t target, uint16_t generation)
+{
+    const uint32_t now = rules->generation[target];
+
+    return now == generation || (now & ~OG_PIN_RESTS) == generation;
+}
+
+static inline bool og_pin_target_rests(const struct og_pin_rules *rules, uint16_t target)
+{
+    return rules->generation[target] != OG_PIN_NO_TARGET && (rules->generation[target] & OG_PIN_RESTS);
+}
 
 struct og_pins_stats {
     uint64_t lookups, hits;
@@ -101,9 +116,13 @@ static inline void og_pins_prefetch(const struct og_pins *pins, uint64_t hash)
     __builtin_prefetch(pins->slots + line * OG_PINS_SLOTS, 1);
 }
 
-/* The pin of a key, or NULL. A void or expired pin is erased on sight. */
+/* The pin of a key, or NULL. A void or expired pin is erased on sight, one whose target rests is left alone. */
 struct og_pin *og_pins_find(struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
                             uint64_t hash, uint32_t now_s);
+
+/* Does this key have a pin to a target that rests? */
+bool og_pins_rests(const struct og_pins *pins, const struct og_pin_rules *rules, const union og_pin_key *key,
+                   uint64_t hash);
 
 /* Insert or replace. In a full window a void pin goes first, then the oldest closing one, then the oldest. NULL only
  * when the target has no generation (it is not in the tables). */

@@ -48,15 +48,29 @@ static uint64_t take_token(uint64_t full_ns, uint64_t interval_ns, uint64_t now_
     return (full_ns > now_ns ? full_ns : now_ns) + interval_ns;
 }
 
+bool og_rate_take_total(struct og_rate *rate, uint64_t now_ns)
+{
+    if (!has_token(rate->total_full_ns, rate->total_burst_ns, now_ns)) {
+        return false;
+    }
+    rate->total_full_ns = take_token(rate->total_full_ns, rate->total_interval_ns, now_ns);
+    return true;
+}
+
+void og_rate_give_back(struct og_rate *rate, const uint8_t source[16])
+{
+    struct og_rate_slot *slot = bucket_of(rate, og_word(source));
+
+    slot->full_ns -= slot->full_ns > rate->interval_ns ? rate->interval_ns : slot->full_ns;
+}
+
 bool og_rate_take(struct og_rate *rate, const uint8_t source[16], uint64_t now_ns)
 {
     struct og_rate_slot *slot = bucket_of(rate, og_word(source));
 
-    if (!has_token(slot->full_ns, rate->burst_ns, now_ns) ||
-        !has_token(rate->total_full_ns, rate->total_burst_ns, now_ns)) {
+    if (!has_token(slot->full_ns, rate->burst_ns, now_ns) || !og_rate_take_total(rate, now_ns)) {
         return false;
     }
     slot->full_ns = take_token(slot->full_ns, rate->interval_ns, now_ns);
-    rate->total_full_ns = take_token(rate->total_full_ns, rate->total_interval_ns, now_ns);
     return true;
 }

@@ -32,4 +32,10 @@ void og_rate_init(struct og_rate *rate, const uint64_t key[2], uint32_t per_s, u
  * total bounds what that can be used for. */
 bool og_rate_take(struct og_rate *rate, const uint8_t source[16], uint64_t now_ns);
 
+/* The same for one who need not count as a source: the total alone. */
+bool og_rate_take_total(struct og_rate *rate, uint64_t now_ns);
+
+/* A token of the source's that it did not use after all. */
+void og_rate_give_back(struct og_rate *rate, const uint8_t source[16]);
+
 #endif

@@ -80,6 +80,9 @@ static enum og_verdict note(const struct og_moment *at, struct og_work *work, ui
     if (stage == 0) {
         return OG_V_RETURNED; /* e.g. a challenge ACK for a SYN within a live connection (RFC 5961) */
     }
+    if (stage >= OG_STAGE_HISTORY) {
+        og_budget_found(&at->router->budget, work->packet.flow.client, stage == OG_STAGE_SITE);
+    }
     og_pins_put(&at->router->pins, at->rules, &work->key, work->pin_hash, target, 0, at->now_s);
     return OG_V_RETURNED_PIN;
 }

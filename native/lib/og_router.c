@@ -39,13 +39,36 @@ bool og_router_init(struct og_router *router, const struct og_router_config *con
     return true;
 }
 
+/* What the tables say of targets, and what the prober has found since. */
+static const struct og_pin_rules *rules_now(struct og_router *router, const struct og_tables *tables)
+{
+    const struct og_health *health = router->config.health;
+    const uint32_t version = health != NULL ? __atomic_load_n(&health->version, __ATOMIC_ACQUIRE) : 0;
+
+    if (router->rules_serial == og_tables_serial(tables) && router->rules_version == version) {
+        return &router->rules;
+    }
+    router->rules = *og_tables_pin_rules(tables);
+    for (unsigned id = 0; health != NULL && id < OG_MAX_MEMBERS; id++) {
+        uint32_t *generation = &router->rules.generation[id];
+
+        if (*generation != OG_PIN_NO_TARGET) {
+            *generation = (uint16_t)(*generation + __atomic_load_n(&health->agent_epoch[id], __ATOMIC_RELAXED));
+            *generation |= __atomic_load_n(&health->agent_dead[id], __ATOMIC_RELAXED) ? OG_PIN_RESTS : 0;
+        }
+    }
+    router->rules_serial = og_tables_serial(tables);
+    router->rules_version = version;
+    return &router->rules;
+}
+
 static struct og_moment moment(struct og_router *router, const struct og_tables *tables, uint64_t now_ns)
 {
     return (struct og_moment){
         .router = router,
         .tables = tables,
         .spec = og_tables_spec(tables),
-        .rules = og_tables_pin_rules(tables),
+        .rules = rules_now(router, tables),
         .health = router->config.health,
         .now_ns = now_ns,
         .now_s = (uint32_t)(now_ns / NS_PER_S),
@@ -60,17 +83,29 @@ struct og_halfopen_entry *og_work_halfopen(const struct og_moment *at, const str
     struct og_halfopen *table = &at->router->halfopen;
     struct og_halfopen_entry *entry = og_halfopen_find(table, at->rules, &work->key, work->pin_hash, at->now_ms);
 
-    if (entry != NULL && work->local_only && og_target_is_site(entry->target)) {
+    if (entry != NULL && work->local_only && og_work_is_away(at, entry->target)) {
         og_halfopen_erase(table, entry);
         return NULL;
     }
     return entry;
 }
 
+bool og_work_is_away(const struct og_moment *at, uint16_t target)
+{
+    const struct og_member *agent;
+
+    if (og_target_is_site(target)) {
+        return true;
+    }
+    agent = og_tables_agent_by_id(at->tables, target);
+    return agent != NULL && agent->site != at->spec->own_site;
+}
+
 bool og_work_suspects(const struct og_moment *at, const struct og_work *work, uint16_t target)
 {
     if (og_target_is_site(target)) {
-        return og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE)) == OG_NO_MEMBER;
+        return og_tables_router_at(at->tables, at->health, (uint16_t)(target - OG_TARGET_SITE), work->hash) ==
+               OG_NO_MEMBER;
     }
     return at->health != NULL && __atomic_load_n(&at->health->agent_suspect[target], __ATOMIC_RELAXED);
 }

@@ -14,6 +14,11 @@
  *   SYN with a pin                        [own Steer, target K, c1 N, c2 N+LAST]         offered_pinned
  *   SYN, by share / no usable server      [own Steer, other site's Steer]                spilled, offered_site
  *   not a SYN, unknown                    [own Steer, c1 K, c2 K, own Miss]              hunt_1
+ *   .. not known to these (Miss)          [own Steer, up to 8 earlier agents K, Miss]    hunt_2
+ *   .. nor to these                       [own Steer, other site's Steer, own Miss]      hunt_3
+ *       no router lives there             [own Steer, up to 8 agents of it K, own Miss]  hunt_3
+ *   .. to nobody                          [c1 F]                                         hunt_4
+ *   not a SYN, another router's Miss ahead [its Steer, own Steer, up to 8 K, its Miss]   hunt_for
  *   datagram without a pin                [c1 F]; with udp_pins [own Steer, c1 F]        offered_udp
  *   ICMPv6 error                          as the flow of the packet embedded in it, without any trace
  *
@@ -63,6 +68,9 @@ struct og_router {
     struct og_local local;
     struct og_cookie_keys cookies;
     uint64_t swept_ns;             /* last house-keeping */
+    struct og_pin_rules rules;     /* of the tables and the health in use */
+    uint64_t rules_serial;         /* og_tables_serial of those tables */
+    uint32_t rules_version;        /* health->version */
     uint64_t promotions_to_sites;  /* new flows that other sites took */
     uint64_t verdicts[OG_V_COUNT]; /* packets by verdict, of this thread */
 };

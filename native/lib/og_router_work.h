@@ -15,6 +15,13 @@
 #include "og_encap.h"
 #include "og_router.h"
 
+/* Of a hunt; 1 to 3 stand in cookies, 0 there is a SYN's. */
+enum og_stage {
+    OG_STAGE_TABLE = 1,   /* first and second pick of the table */
+    OG_STAGE_HISTORY = 2, /* those who were before, and the next ones of the table */
+    OG_STAGE_SITE = 3,    /* other sites, one after the other */
+};
+
 struct og_work {
     struct og_buf *buf;
     struct og_outer outer;
@@ -50,13 +57,16 @@ static inline bool og_target_is_site(uint16_t target)
     return target >= OG_TARGET_SITE && target != OG_TARGET_NONE;
 }
 
+/* Is this target another site, or an agent of one? */
+bool og_work_is_away(const struct og_moment *at, uint16_t target);
+
 /* The flow's live pin. One to another site is erased when the packet may only go to this one. */
 static inline struct og_pin *og_work_pin(const struct og_moment *at, const struct og_work *work)
 {
     struct og_pins *pins = &at->router->pins;
     struct og_pin *pin = og_pins_find(pins, at->rules, &work->key, work->pin_hash, at->now_s);
 
-    if (pin != NULL && work->local_only && og_target_is_site(pin->target)) {
+    if (pin != NULL && work->local_only && og_work_is_away(at, pin->target)) {
         og_pins_erase(pins, pin);
         return NULL;
     }
@@ -78,6 +88,18 @@ enum og_verdict og_miss(const struct og_moment *at, struct og_work *work);
 /* Begin hunting for an unknown flow: stage 1. */
 enum og_verdict og_hunt(const struct og_moment *at, struct og_work *work);
 
+/* The Miss of another site's router is ahead, for which this packet is hunted here: ask the servers of this site, and let
+ * the reply come back both ways. */
+enum og_verdict og_hunt_for(const struct og_moment *at, struct og_work *work);
+
+/* A flow that belongs at a site where no router lives: ask its agents. */
+enum og_verdict og_hunt_site(const struct og_moment *at, struct og_work *work, uint16_t site);
+
+static inline bool og_work_is_hunted_for(const struct og_work *work)
+{
+    return work->function == OG_FN_STEER && work->outer.segments_left > 0;
+}
+
 /* ---- og_send.c --------------------------------------------------------------------------------------------------- */
 
 /* Take the received envelope off, put the new one on. Verdict `sent`, or why it could not be. */
@@ -95,14 +117,14 @@ enum og_verdict og_send_router(const struct og_moment *at, struct og_work *work,
 enum og_verdict og_send_target(const struct og_moment *at, struct og_work *work, uint16_t target, enum og_verdict sent);
 
 /* Begin a path that comes back here: the Steers travelled before with their cookies, ours with a new one. */
-void og_path_begin(const struct og_moment *at, const struct og_work *work, uint16_t stage, struct og_path *path);
+void og_path_begin(const struct og_moment *at, const struct og_work *work, uint16_t cookie_flags, struct og_path *path);
 
 /* Append a segment. */
 void og_path_agent(const struct og_moment *at, const struct og_work *work, struct og_path *path, uint16_t agent,
                    uint16_t flags);
 void og_path_sid(struct og_path *path, const uint8_t locator[8], uint16_t function, uint64_t argument);
 
-/* The router of a site that the site's own hashers would choose for this flow; OG_NO_MEMBER if none is usable. */
+/* The router of a site that the site's own hashers would choose for this flow; OG_NO_MEMBER if none lives. */
 uint16_t og_work_router_at(const struct og_moment *at, const struct og_work *work, uint16_t site);
 
 #endif

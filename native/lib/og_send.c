@@ -112,13 +112,19 @@ enum og_verdict og_send_router(const struct og_moment *at, struct og_work *work,
 
 enum og_verdict og_send_target(const struct og_moment *at, struct og_work *work, uint16_t target, enum og_verdict sent)
 {
+    uint16_t router;
+
     if (!og_target_is_site(target)) {
         /* "Known" is a question to TCP sockets; a datagram is delivered whatever the host knows. */
         const uint16_t flags = work->packet.flow.protocol == OG_NH_UDP ? OG_ACCEPT_F : OG_ACCEPT_K;
 
         return og_send_agent(at, work, target, flags, sent);
     }
-    return og_send_router(at, work, og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE)), sent);
+    router = og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE));
+    if (router == OG_NO_MEMBER && work->packet.flow.protocol == OG_NH_TCP) {
+        return og_hunt_site(at, work, (uint16_t)(target - OG_TARGET_SITE));
+    }
+    return og_send_router(at, work, router, sent);
 }
 
 void og_path_sid(struct og_path *path, const uint8_t locator[8], uint16_t function, uint64_t argument)
@@ -134,7 +140,7 @@ void og_path_agent(const struct og_moment *at, const struct og_work *work, struc
     og_path_sid(path, member->locator, OG_FN_ACCEPT, accept_argument(work, flags));
 }
 
-void og_path_begin(const struct og_moment *at, const struct og_work *work, uint16_t stage, struct og_path *path)
+void og_path_begin(const struct og_moment *at, const struct og_work *work, uint16_t cookie_flags, struct og_path *path)
 {
     path->n_segments = 0;
     path->n_cookies = 0;
@@ -143,12 +149,12 @@ void og_path_begin(const struct og_moment *at, const struct og_work *work, uint1
         path->cookies[path->n_cookies++] = *work->steer_cookies[i];
     }
     og_path_sid(path, at->spec->locator, OG_FN_STEER, work->argument);
-    og_cookie_make(&at->router->cookies, &work->packet.flow, at->spec->locator, stage,
+    og_cookie_make(&at->router->cookies, &work->packet.flow, at->spec->locator, cookie_flags,
                    &path->cookies[path->n_cookies++]);
     path->visited = path->n_segments;
 }
 
 uint16_t og_work_router_at(const struct og_moment *at, const struct og_work *work, uint16_t site)
 {
-    return og_tables_router_at(at->tables, at->health, site, work->hash);
+    return og_tables_router_living(at->tables, at->health, site, work->hash);
 }

@@ -119,9 +119,13 @@ static enum og_verdict steer_pinned(const struct og_moment *at, struct og_work *
 
 static enum og_verdict steer_segment(const struct og_moment *at, struct og_work *work)
 {
-    struct og_pin *pin = og_work_pin(at, work);
+    struct og_pin *pin;
     struct og_halfopen_entry *entry;
 
+    if (og_work_is_hunted_for(work)) {
+        return og_hunt_for(at, work);
+    }
+    pin = og_work_pin(at, work);
     if (pin != NULL && !(pin->state & OG_PIN_CONTESTED)) {
         return steer_pinned(at, work, pin);
     }
@@ -173,6 +177,11 @@ static enum og_verdict steer_datagram(const struct og_moment *at, struct og_work
         return offer_datagram(at, work, false);
     }
     pin = og_work_pin(at, work);
+    if (pin != NULL && og_target_is_site(pin->target) &&
+        og_work_router_at(at, work, (uint16_t)(pin->target - OG_TARGET_SITE)) == OG_NO_MEMBER) {
+        og_pins_erase(&at->router->pins, pin); /* nobody there; datagrams are not hunted for */
+        pin = NULL;
+    }
     if (pin != NULL) {
         return steer_pinned(at, work, pin);
     }

@@ -34,6 +34,7 @@ struct prefix {
 };
 
 struct og_tables {
+    uint64_t serial;
     struct og_tables_spec spec; /* its lists point to copies of ours */
     struct og_pin_rules rules;
     struct service_cell services[SERVICE_CELLS];
@@ -58,6 +59,7 @@ struct og_tables {
 
 static const struct og_health all_usable; /* health NULL */
 static const struct og_ring no_ring;
+static uint64_t last_serial;
 
 /* ---- building ---------------------------------------------------------------------------------------------------- */
 
@@ -386,6 +388,7 @@ struct og_tables *og_tables_build(const struct og_tables_spec *spec, char *error
     build_services(tables);
     build_sr_domain(tables);
     build_spill(tables, spec);
+    tables->serial = __atomic_add_fetch(&last_serial, 1, __ATOMIC_RELAXED);
     return tables;
 }
 
@@ -653,6 +656,11 @@ const struct og_template *og_tables_to_agent(const struct og_tables *tables, uin
     const uint16_t place = agent < OG_MAX_MEMBERS ? tables->agent_place[agent] : OG_NO_MEMBER;
 
     return place == OG_NO_MEMBER ? NULL : &tables->to_agent[place];
+}
+
+uint64_t og_tables_serial(const struct og_tables *tables)
+{
+    return tables->serial;
 }
 
 const struct og_pin_rules *og_tables_pin_rules(const struct og_tables *tables)

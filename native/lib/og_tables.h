@@ -107,6 +107,8 @@ struct og_health {
     uint8_t router_dead[OG_MAX_MEMBERS];
     uint64_t agent_no_listener[OG_MAX_MEMBERS]; /* bit i: answered "no listener" for service i */
     uint64_t router_no_service[OG_MAX_MEMBERS]; /* of another site; bit i: does not say it can serve service i there */
+    uint16_t agent_epoch[OG_MAX_MEMBERS]; /* grows when an agent answers as a new incarnation: pins to it are void */
+    uint32_t version; /* grows after each change of agent_dead and agent_epoch */
 };
 
 /* ---- Per packet. None of these allocates, locks or fails other than as said; `health` may be NULL. `flow_hash` is
@@ -199,7 +201,10 @@ const struct og_template *og_tables_to_agent(const struct og_tables *tables, uin
 /* The flow's slot in the tables of agents. */
 uint32_t og_tables_slot(const struct og_tables *tables, uint64_t flow_hash);
 
-/* Which pins are void: timeouts by service, generations by target (og_pins.h). */
+/* Different for any two tables built by this process. */
+uint64_t og_tables_serial(const struct og_tables *tables);
+
+/* Which pins are void by the tables alone: timeouts by service, generations by target (og_pins.h). */
 const struct og_pin_rules *og_tables_pin_rules(const struct og_tables *tables);
 
 #endif

@@ -30,6 +30,7 @@
     X(HUNT_1, "hunt_1", TX, "unknown flow: hunt, first and second pick")                                               \
     X(HUNT_2, "hunt_2", TX, "unknown flow: hunt, history of the slot")                                                 \
     X(HUNT_3, "hunt_3", TX, "unknown flow: hunt, other site")                                                          \
+    X(HUNT_FOR, "hunt_for", TX, "hunt of another site's router: servers here asked")                                   \
     X(HUNT_4, "hunt_4", TX, "unknown to every server: delivered for a reset")                                          \
     X(RETURNED_HALF_OPEN, "returned_half_open", TX, "SYN-ACK returned, half-open entry made")                          \
     X(RETURNED_PIN, "returned_pin", TX, "reply of a hunted flow returned, pin made")                                   \

@@ -100,6 +100,9 @@ struct og_srh {
 #define OG_COOKIE_VERSION 1
 
 #define OG_COOKIE_STAGE_MASK 0x0003 /* flags: 0 = a SYN's candidates, 1..3 = stage of the hunt */
+#define OG_COOKIE_KNOWN 0x0004      /* the flow had a pin here when the hunt began */
+#define OG_COOKIE_STAYS 0x0008      /* the packet came from another site: it is hunted here alone */
+#define OG_COOKIE_SITE_SHIFT 4      /* stage 3: index of the site that was asked, 4 bits; the router's own numbering */
 #define OG_COOKIE_EPOCH_S 64        /* a key lives this long; the current and the previous are valid */
 
 struct og_cookie {

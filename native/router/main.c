@@ -82,11 +82,11 @@ static void router_pins(const void *plane, struct og_pins_view *view)
     view->promotions_to_sites = router->promotions_to_sites;
 }
 
-static void router_flow(const void *plane, const struct og_tables *tables, const union og_pin_key *key,
-                        uint64_t flow_hash, uint64_t now_ns, struct og_flow_view *view)
+static void router_flow(const void *plane, const union og_pin_key *key, uint64_t flow_hash, uint64_t now_ns,
+                        struct og_flow_view *view)
 {
     const struct og_router *router = plane;
-    const struct og_pin_rules *rules = og_tables_pin_rules(tables);
+    const struct og_pin_rules *rules = &router->rules;
     const uint64_t hash = og_hash_for(flow_hash, OG_USE_PIN);
     struct og_halfopen_entry entry;
     struct og_pin pin;

@@ -237,6 +237,20 @@ class Rig:
             data[24:40] = data[48 + 16 * left : 64 + 16 * left]
         return bytes(data)
 
+    def missed(self, sent: Sent) -> bytes:
+        """The packet after every agent ahead passed it on: at the Miss."""
+        return self.decline(sent, len(sent.path.ahead) - 1)
+
+    def kill(self, agent: Member, *, dead: bool = True) -> None:
+        """As the prober does when a second witness has spoken, and when it answers again."""
+        self.health.agent_suspect[agent.id] = self.health.agent_dead[agent.id] = dead
+        self.health.version += 1
+
+    def restart(self, agent: Member) -> None:
+        """It answers as a new incarnation."""
+        self.health.agent_epoch[agent.id] += 1
+        self.kill(agent, dead=False)
+
     def connect(self, sport: int = 40000, server_isn: int = 5000, client_isn: int = 1000) -> Member:
         """A whole handshake; returns the agent that has the connection."""
         offered = self.steer(client_tcp("S", sport=sport, seq=client_isn))

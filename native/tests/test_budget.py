@@ -64,3 +64,16 @@ def test_memory_of_failed_hunts_is_bounded_newest_wins(og: OgLibrary, budget: An
         og.lib.og_budget_fail(budget, flow, SECOND)
     remembered = [flow for flow in range(3 * 4096) if og.lib.og_budget_failed(budget, flow, SECOND)]
     assert remembered == list(range(2 * 4096, 3 * 4096))
+
+
+def test_flow_that_had_a_pin_counts_for_the_thread_alone(og: OgLibrary, budget: Any) -> None:
+    assert all(og.lib.og_budget_take(budget, og.ffi.NULL, False, SECOND) for _ in range(500))
+    assert og.lib.og_budget_take(budget, source(1), False, SECOND)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_hunt_that_found_its_server_gives_the_sources_token_back(og: OgLibrary, budget: Any, remote: bool) -> None:
+    for _ in range(300):
+        assert og.lib.og_budget_take(budget, source(1), remote, SECOND)
+        og.lib.og_budget_found(budget, source(1), remote)
+    assert sum(og.lib.og_budget_take(budget, source(1), remote, SECOND) for _ in range(80)) == 50

@@ -47,6 +47,10 @@ class Slot(NamedTuple):
         return self.bits >> 27
 
 
+SITE, RESTS = 1024, 0x10000
+TARGETS = (0, 1, 2, 3, 4, 5, SITE, SITE + 1)
+
+
 class Table:
     """struct og_pins with its memory."""
 
@@ -62,7 +66,7 @@ class Table:
         for service in range(4):
             self.rules.idle_s[service], self.rules.closing_s[service] = IDLE_S, CLOSING_S
         for target in range(og.const.OG_TARGETS):
-            self.rules.generation[target] = og.const.OG_PIN_NO_TARGET if target >= 8 else 0
+            self.rules.generation[target] = 0 if target in TARGETS else og.const.OG_PIN_NO_TARGET
 
     def key(self, number: int) -> Any:
         """Keys differ in one field each, so that a comparison that forgets a field shows."""
@@ -117,7 +121,8 @@ class PinsMachine(RuleBasedStateMachine):
         self.hashes = [home >> 2 if clustered else home for home in homes]
         self.model: dict[int, Entry] = {}
         self.now = 2**20 - 300  # the 20-bit clock wraps on the way
-        self.generation = [0] * 8
+        self.generation = dict.fromkeys(TARGETS, 0)
+        self.resting: set[int] = set()
 
     def alive(self, entry: Entry) -> bool:
         limit = CLOSING_S if entry.closing else IDLE_S
@@ -130,13 +135,23 @@ class PinsMachine(RuleBasedStateMachine):
         if entry is None or not self.alive(entry):
             assert pin == self.table.og.ffi.NULL
             self.model.pop(number, None)
+        elif entry.target in self.resting:
+            assert pin == self.table.og.ffi.NULL, "not used, but still there"
         else:
             assert (pin.target, pin.generation, pin.isn) == (entry.target, entry.generation, entry.isn)
             assert bool(pin.state & CLOSING) == entry.closing
             pin.seen = self.now % 2**20
             entry.seen = self.now
 
-    @rule(number=NUMBERS, agent=st.integers(0, 7), isn=st.integers(0, 2**32 - 1))
+    @rule(number=NUMBERS)
+    def rests(self, number: int) -> None:
+        entry = self.model.get(number)
+        wanted = entry is not None and entry.generation == self.generation[entry.target]
+        assert self.table.og.lib.og_pins_rests(
+            self.table.pins, self.table.rules, self.table.key(number), self.hashes[number]
+        ) == (wanted and entry is not None and entry.target in self.resting)
+
+    @rule(number=NUMBERS, agent=st.sampled_from(TARGETS), isn=st.integers(0, 2**32 - 1))
     def put(self, number: int, agent: int, isn: int) -> None:
         before = self.table.used()
         evictions = self.table.pins.stats.evictions
@@ -170,24 +185,34 @@ class PinsMachine(RuleBasedStateMachine):
         if pin != self.table.og.ffi.NULL:
             self.table.og.lib.og_pins_close(self.table.pins, pin)
             self.model[number].closing = True
-        else:
-            self.model.pop(number, None)
+        elif number in self.model and not self.alive(self.model[number]):
+            del self.model[number]
 
     @rule(number=NUMBERS)
     def erase(self, number: int) -> None:
         pin = self.table.find(number, self.hashes[number], self.now)
         if pin != self.table.og.ffi.NULL:
             self.table.og.lib.og_pins_erase(self.table.pins, pin)
-        self.model.pop(number, None)
+            del self.model[number]
+        elif number in self.model and not self.alive(self.model[number]):
+            del self.model[number]
 
     @rule(seconds=st.sampled_from([1, 30, 61, 200, 501]))
     def wait(self, seconds: int) -> None:
         self.now += seconds
 
-    @rule(agent=st.integers(0, 7))
+    def tell(self, agent: int) -> None:
+        self.table.rules.generation[agent] = self.generation[agent] | (RESTS if agent in self.resting else 0)
+
+    @rule(agent=st.sampled_from(TARGETS))
     def die(self, agent: int) -> None:
         self.generation[agent] = (self.generation[agent] + 1) % GENERATIONS
-        self.table.rules.generation[agent] = self.generation[agent]
+        self.tell(agent)
+
+    @rule(agent=st.sampled_from(TARGETS))
+    def rest(self, agent: int) -> None:
+        self.resting ^= {agent}
+        self.tell(agent)
 
     @rule(lines=st.integers(1, 20))
     def sweep(self, lines: int) -> None:
@@ -217,6 +242,7 @@ class PinsMachine(RuleBasedStateMachine):
         assert [slots[2 * line].passed for line in range(len(passed))] == passed
         assert self.table.pins.count == len(used)
         assert self.table.pins.closing == sum(entry.closing for entry in self.model.values())
+        assert self.table.pins.to_sites == sum(entry.target >= SITE for entry in self.model.values())
 
 
 def test_pins_against_the_model(og: oglib.OgLibrary) -> None:

@@ -57,3 +57,29 @@ def test_busy_sources_are_remembered_among_many(og: OgLibrary) -> None:
     others = [f"2001:db9:{n:x}::1" for n in range(400)]
     assert taken(og, rate, others, START) == 400
     assert taken(og, rate, ["2001:db8::1"] * 10, START) == 0
+
+
+def test_token_given_back_can_be_taken_again(og: OgLibrary) -> None:
+    rate = og.ffi.new("struct og_rate *")
+    og.lib.og_rate_init(rate, [1, 2], 5, 1000)
+    client = bytes([0x20, 1, *bytes(14)])
+    assert [og.lib.og_rate_take(rate, client, SECOND) for _ in range(6)] == [True] * 5 + [False]
+    for _ in range(3):
+        og.lib.og_rate_give_back(rate, client)
+    assert [og.lib.og_rate_take(rate, client, SECOND) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_giving_back_never_makes_more_than_a_full_bucket(og: OgLibrary) -> None:
+    rate = og.ffi.new("struct og_rate *")
+    og.lib.og_rate_init(rate, [1, 2], 5, 1000)
+    client = bytes([0x20, 1, *bytes(14)])
+    for _ in range(100):
+        og.lib.og_rate_give_back(rate, client)
+    assert sum(og.lib.og_rate_take(rate, client, 10 * SECOND) for _ in range(20)) == 5
+
+
+def test_the_total_alone(og: OgLibrary) -> None:
+    rate = og.ffi.new("struct og_rate *")
+    og.lib.og_rate_init(rate, [1, 2], 5, 20)
+    assert sum(og.lib.og_rate_take_total(rate, SECOND) for _ in range(50)) == 20
+    assert not og.lib.og_rate_take(rate, bytes([1] * 16), SECOND), "the total is used up for all"

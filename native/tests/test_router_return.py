@@ -367,7 +367,7 @@ def test_hunting_on_behalf_of_another_site_answers_its_miss(og: OgLibrary, west:
         cookies=[cookie],
     )
     sent = east.one(asked)
-    assert sent.verdict == "hunt_1"
+    assert sent.verdict == "hunt_for"
     path = sent.path
     assert [s[:8] for s in path.segments[:2]] == [locator(WEST), locator(EAST)]
     assert path.ahead[-1][:2] == (locator(WEST), MISS)
@@ -388,16 +388,22 @@ def test_first_router_knows_its_miss_behind_two_steers(og: OgLibrary, west: Rig)
         cookies=own.cookies,
     )
     sent = east.one(asked)
-    final = west.one(east.decline(sent, len(sent.path.ahead) - 1))
-    assert final.verdict == "hunt_4"
+    second = west.one(east.decline(sent, len(sent.path.ahead) - 1))
+    assert (second.verdict, len(second.path.cookies)) == ("hunt_2", 1)
 
 
-def test_no_router_at_the_pinned_site(og: OgLibrary, west: Rig) -> None:
+def test_pinned_site_whose_routers_are_suspect_then_dead(og: OgLibrary, west: Rig) -> None:
     test_whole_connection_over_two_sites(og, west)
+    before = west.steer(client_tcp("A", ack=5001)).data
     for router in west.spec.routers:
-        if router.site == 1:
-            west.health.router_suspect[router.id] = 1
-    assert west.steer(client_tcp("A", ack=5001)).verdict == "drop_no_target"
+        west.health.router_suspect[router.id] = router.site == 1
+    assert west.steer(client_tcp("A", ack=5001)).data == before, "suspect: used nevertheless"
+    for router in west.spec.routers:
+        west.health.router_dead[router.id] = router.site == 1
+    sent = west.steer(client_tcp("A", ack=5001))
+    assert sent.verdict == "hunt_3", "dead: its agents are asked"
+    agents = {locator(a.locator) for a in west.spec.agents if a.site == 1}
+    assert {where for where, function, _ in sent.path.ahead if function == ACCEPT} == agents
 
 
 def test_return_past_a_router_of_the_own_site_is_refused(rig: Rig, offered: Sent) -> None:

@@ -324,24 +324,29 @@ def test_hunt_without_anybody_usable_still_asks(rig: Rig) -> None:
 def test_nobody_knows_it_then_it_is_delivered_for_a_reset(rig: Rig) -> None:
     ack = client_tcp("A", ack=5001)
     first = rig.picks(ack)[0]
-    missed = rig.decline(rig.steer(ack), 2)
+    third = next(a for a in rig.spec.agents if a not in rig.picks(ack))
+    missed = rig.missed(rig.steer(ack))
     assert Path.read(missed).ahead[0][1] == MISS
-    final = rig.one(missed)
+    second = rig.one(missed)
+    assert second.verdict == "hunt_2"
+    assert second.path.ahead == [(locator(third.locator), ACCEPT, K), (locator(R), MISS, rig.argument(ack)[0])]
+    assert second.path.stages == [2]
+    final = rig.one(rig.missed(second))
     assert final.verdict == "hunt_4"
     assert final.data == envelope(
-        ack, rig.flow_sid(R, ERRORS, ack), [rig.accept(first, F, ack)], fl=0x12345, hlim=63 - 2 - 1
+        ack, rig.flow_sid(R, ERRORS, ack), [rig.accept(first, F, ack)], fl=0x12345, hlim=63 - 2 - 1 - 1 - 1
     )
     assert rig.router.pins.count == 0
 
 
 def test_failed_hunt_is_remembered_for_two_seconds(rig: Rig) -> None:
-    missed = rig.decline(rig.steer(client_tcp("A", ack=1)), 2)
-    assert rig.one(missed).verdict == "hunt_4"
+    missed = rig.missed(rig.steer(client_tcp("A", ack=1)))
+    assert rig.one(rig.missed(rig.one(missed))).verdict == "hunt_4"
     assert rig.one(missed).verdict == "drop_hunt_negative"
     rig.wait(1.9)
     assert rig.one(missed).verdict == "drop_hunt_negative"
     rig.wait(0.2)
-    assert rig.one(missed).verdict == "hunt_4"
+    assert rig.one(missed).verdict == "hunt_2"
 
 
 def test_miss_after_another_packet_found_the_server(rig: Rig) -> None:
@@ -362,11 +367,11 @@ def test_resets_and_fins_end_after_stage_one(rig: Rig, flags: str) -> None:
 def test_source_over_its_hunt_budget_is_dropped_not_reset(rig: Rig) -> None:
     missed = [rig.decline(rig.steer(client_tcp("A", sport=2000 + i, ack=1)), 2) for i in range(60)]
     verdicts = [rig.one(packet).verdict for packet in missed]
-    assert verdicts == ["hunt_4"] * 50 + ["drop_hunt_budget"] * 10
+    assert verdicts == ["hunt_2"] * 50 + ["drop_hunt_budget"] * 10
     rig.wait(0.1)
-    assert [rig.one(packet).verdict for packet in missed[50:]] == ["hunt_4"] * 5 + ["drop_hunt_budget"] * 5
+    assert [rig.one(packet).verdict for packet in missed[50:]] == ["hunt_2"] * 5 + ["drop_hunt_budget"] * 5
     other = client_tcp("A", client="2001:db8:c001:42::1", ack=1)
-    assert rig.one(rig.decline(rig.steer(other), 2)).verdict == "hunt_4"
+    assert rig.one(rig.decline(rig.steer(other), 2)).verdict == "hunt_2"
 
 
 def test_pinned_target_that_lost_the_flow_sends_it_back(rig: Rig) -> None:
@@ -682,7 +687,7 @@ def test_random_ack_flood_is_budgeted_and_over_budget_never_reset(og: OgLibrary)
         asked = rig.burst([patched(frame, 40, i) for i in range(start, start + 500)])
         assert {sent.verdict for sent in asked} == {"hunt_1"}
         rig.burst([rig.decline(sent, 2) for sent in asked])
-    assert rig.counted["hunt_4"] == 78 * 50 + 32, "256 flows in each /64 but the last, which has 32"
-    assert rig.counted["hunt_4"] + rig.counted["drop_hunt_budget"] == 20000
+    assert rig.counted["hunt_2"] == 78 * 50 + 32, "256 flows in each /64 but the last, which has 32"
+    assert rig.counted["hunt_2"] + rig.counted["drop_hunt_budget"] == 20000
     assert rig.router.pins.count == 1
     assert rig.steer(client_tcp("A", sport=1, ack=5001)).path.ahead[0][0] == locator(kept.locator)
