@@ -4,9 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from og.jsonsock import SocketError, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+Share = tuple[str, str, int]  # service, site, part of 1024
 
 
 class DataPlaneError(Exception):
@@ -27,6 +33,7 @@ class Status:
     incarnation: str
     serving: bool
     suspect: tuple[str, ...]
+    shares: frozenset[Share] = frozenset()  # those above 0
 
 
 class DataPlane:
@@ -49,6 +56,11 @@ class DataPlane:
             incarnation=str(answer.get("incarnation", "")),
             serving=answer.get("serving") is True,
             suspect=tuple(str(name) for name in answer.get("suspect") or ()),
+            shares=frozenset(
+                (str(share["service"]), str(share["site"]), int(share["share"]))
+                for share in answer.get("shares") or ()
+                if share["share"]
+            ),
         )
 
     def load(self, tables: dict[str, Any], *, force: bool = False) -> int:
@@ -64,6 +76,16 @@ class DataPlane:
         if answer.get("ok") is not True:
             raise TablesRefusedError(str(answer.get("error", "no reason given")))
         return int(answer.get("generation", tables["generation"]))
+
+    def set_shares(self, shares: Iterable[Share]) -> None:
+        """Say which part of new flows goes to other sites; what is not named stays.
+
+        Raises TablesRefusedError (nothing changed) or DataPlaneError.
+        """
+        named = [{"service": service, "site": site, "share": share} for service, site, share in sorted(shares)]
+        answer = self._ask({"op": "shares", "shares": named})
+        if answer.get("ok") is not True:
+            raise TablesRefusedError(str(answer.get("error", "no reason given")))
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import jsonschema
 
+from og.telemetry import default_path
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -73,6 +75,7 @@ SCHEMA: dict[str, Any] = {
         "state_dir": _TEXT,
         "table_socket": _TEXT,
         "control_socket": _TEXT,
+        "telemetry_socket": _TEXT,
     },
 }
 
@@ -122,6 +125,7 @@ class Config:
     state_dir: str
     table_socket: str
     control_socket: str
+    telemetry_socket: str
 
     @property
     def service_names(self) -> tuple[str, ...]:
@@ -203,6 +207,7 @@ def _build(data: dict[str, Any]) -> Config:
         state_dir=data.get("state_dir", "/var/lib/og/control"),
         table_socket=data.get("table_socket", f"/run/og/{role}.sock"),
         control_socket=data.get("control_socket", "/run/og/control.sock"),
+        telemetry_socket=data.get("telemetry_socket", default_path(role)),
     )
 
 

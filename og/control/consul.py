@@ -7,6 +7,7 @@ from none; an index of 0 counts as 1.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import random
@@ -56,6 +57,21 @@ def keys_query(prefix: str, datacenter: str | None) -> Query:
     return Query(f"kv/{quote(prefix)}", (("keys", ""), *_common(datacenter)))
 
 
+def key_query(key: str, datacenter: str | None) -> Query:
+    """One key of the KV store."""
+    return Query(f"kv/{quote(key)}", _common(datacenter))
+
+
+def parse_key(answer: object) -> Any:  # noqa: ANN401 - JSON
+    """Read the answer of /v1/kv/<key>: its value, which is JSON; None without one. Raises ValueError."""
+    if answer == []:
+        return None
+    try:
+        return json.loads(base64.b64decode(answer[0]["Value"]))  # type: ignore[index]
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not a key with a value: {error!r}") from None
+
+
 def _common(datacenter: str | None) -> tuple[tuple[str, str], ...]:
     # Any server may answer, not only the leader; one that knows no leader is refused below.
     stale = (("stale", ""),)
@@ -92,16 +108,40 @@ class Client:
             self.close()
             raise
 
+    def get_key(self, key: str) -> dict[str, Any] | None:
+        """Return the entry of a key, not stale; None when there is none. Raises ConsulError."""
+        answer = self.get(Query(f"kv/{quote(key)}"))
+        return answer.value[0] if answer.value else None
+
+    def put(self, target: str, value: object) -> Any:  # noqa: ANN401 - JSON
+        """Write; returns the decoded answer, None when it is "no such thing" or "conflict". Raises ConsulError."""
+        body = b"" if value is None else json.dumps(value).encode()
+        try:
+            status, text, _ = self._exchange("PUT", f"/v1/{target}", ANSWER_S, body)
+            if status in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT):
+                return None
+            if status != http.HTTPStatus.OK:
+                raise ConsulError(f"status {status}: {text[:120].decode(errors='replace').strip()}")
+            return json.loads(text)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self.close()
+            raise ConsulError(f"{self._host}:{self._port}: {error or type(error).__name__}") from error
+
     def _get(self, target: str, timeout: float) -> Answer:
+        status, body, header = self._exchange("GET", target, timeout)
+        return _decode(status, header("X-Consul-Index"), header, body)
+
+    def _exchange(
+        self, method: str, target: str, timeout: float, body: bytes | None = None
+    ) -> tuple[int, bytes, Callable[[str], str | None]]:
         if self._connection is None:
             self._connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout)
         self._connection.timeout = timeout
-        self._connection.request("GET", target)
+        self._connection.request(method, target, body)
         response = self._connection.getresponse()
-        body = response.read(MAX_ANSWER + 1)
-        return _decode(response.status, response.getheader("X-Consul-Index"), response.getheader, body)
+        return response.status, response.read(MAX_ANSWER + 1), response.getheader
 
 
 def _decode(status: int, index: str | None, header: Callable[[str], str | None], body: bytes) -> Answer:

@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from og.control.consul import Watch
 from og.control.policyfile import PolicyFile
+from og.control.shares import SCALE, Record, describe, known
 from og.control.sources import Source, sources
 from og.control.state import State, StateError, from_document, read_state, with_generation, write_state
 from og.control.state import encode as encode_state
-from og.control.tables import Tables, build_tables, complete
+from og.control.tables import Seen, Tables, build_tables, complete
 from og.control.view import ROUTER_SERVICE, View
 from og.control.votes import count_votes, next_change, settle_clock
+from og.control.writer import Brief, Writer
 from og.dataplane import DataPlane, DataPlaneError, Status, TablesRefusedError
 from og.jsonsock import Message, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from og.control.config import Config
     from og.policy.check import Policy
@@ -35,6 +37,7 @@ TICK_S = 1.0  # how often the data plane and the policy file are looked at
 QUIET_S = 0.05  # a burst of changes is over after this silence
 BURST_S = 0.5  # and at the latest after this time
 RETRY_S = 10.0  # between two attempts to load tables that were refused
+DRAIN_MARK = "by policy\n"  # in the drain file, when this daemon made it
 REPLY_S = 15.0  # what a request to the control socket may take
 
 
@@ -77,6 +80,7 @@ class Daemon:
         self._errors: dict[Source, str] = {}
         self._watched: frozenset[Source] = frozenset()
         self._tables: Tables | None = None
+        self._writer = Writer(config) if config.role == "router" else None
         self._running: Status | None = None
         self._trouble = ""  # why the data plane does not run our tables; empty = it does
         self._refused: tuple[str, float] = ("", 0.0)  # digest, and when (monotonic)
@@ -91,12 +95,16 @@ class Daemon:
         self._update()
         server = Server(self.config.control_socket, self._answer)
         server.start()
+        if self._writer is not None:
+            self._writer.start()
         try:
             tick(self.status)
             while self._step(self._collect()):
                 tick(self.status)
         finally:
             server.close()
+            if self._writer is not None:
+                self._writer.stop()
 
     def _watch(self) -> None:
         """Follow what the policy names. A source that is no longer named goes on silently until a restart."""
@@ -125,7 +133,9 @@ class Daemon:
     def _patience_s(self) -> float:
         now = time.time()
         moment = next_change(self._state, self._policy.policy, now)
-        return TICK_S if moment is None else max(0.01, min(TICK_S, moment - now))
+        record = self._record()
+        waits = [TICK_S if moment is None else moment - now, record.due(now) if record else 0.0]
+        return max(0.01, min([TICK_S, *(wait for wait in waits if wait > 0)]))
 
     def _step(self, events: list[Event]) -> bool:
         """Take events in, bring the tables up to date, answer who waits; False = stop."""
@@ -164,13 +174,23 @@ class Daemon:
             # Nothing was ever made: half a picture would be the first one.
             self._trouble = "waiting for the first answers of Consul"
         else:
-            self._tables = build_tables(self.config, self._policy.policy, self._state, now)
+            self._tables = build_tables(self.config, self._policy.policy, self._state, now, self._seen())
+            self._state = replace(self._state, logs=self._tables.logs)
             unknown = sorted(self._policy.policy.services.keys() - set(self.config.service_names))
             strangers = [f"policy: services.{name}: the inventory has no such service" for name in unknown]
+            strangers += unknown_sites(self.config, self._policy.policy)
             self._log_notes((*strangers, *outcome.notes, *self._tables.notes))
             self._synchronise(self._tables)
+        self._mark_drained()
+        self._instruct_writer()
         self._save()
         self.status = self._describe()
+
+    def _seen(self) -> Seen:
+        """What the tables follow beside the state."""
+        suspect = frozenset(self._running.suspect) if self._running else frozenset[str]()
+        written = self._values.get(Source("history", self.config.site, "history"))
+        return Seen(suspect, written, self._writer is not None and self._writer.news.writer)
 
     def _heard_all(self) -> bool:
         return all(source in self._values for source in self._watched if source.site == self.config.site)
@@ -189,6 +209,7 @@ class Daemon:
             self._state = with_generation(self._state, generation, tables.digest)
             if self._running.generation == generation and self._running.digest == tables.digest:
                 self._trouble = ""
+                self._apply_shares(self._running)
                 return
             if self._refused[0] == tables.digest and time.monotonic() - self._refused[1] < RETRY_S:
                 return
@@ -209,6 +230,77 @@ class Daemon:
         self._refused = ("", 0.0)
         self._trouble = ""
         self._running = self._data_plane.status()
+        self._apply_shares(self._running)
+
+    # ---- spill shares and the node's own drain ----------------------------------------------------------------------
+
+    def _record(self) -> Record | None:
+        """Return what the writer of this site published; None = nothing, or Consul cannot be asked."""
+        record = self._values.get(Source("spill", self.config.site, "spill"))
+        return record if isinstance(record, Record) else None
+
+    def _apply_shares(self, running: Status) -> None:
+        """Have the data plane use the published shares when they are due; without any the last ones stay."""
+        if self._writer is None:
+            return
+        record = self._record()
+        if record is not None and not record.due(time.time()):
+            others = set(self.config.sites) - {self.config.site}
+            self._state = replace(self._state, shares=known(record.shares, self.config.service_names, others))
+        if self._state.shares is None:
+            self._state = replace(self._state, shares=running.shares)
+        if self._state.shares == running.shares:
+            return
+        try:
+            self._data_plane.set_shares(self._state.shares or ())
+        except TablesRefusedError as error:
+            self._complain(f"shares refused: {error}")
+            return
+        self._running = replace(running, shares=self._state.shares or frozenset())
+        LOG.info("shares set: %s", describe(self._state.shares or ()))
+
+    def _drained(self, name: str) -> bool:
+        """Whether a node, or this site, is drained by policy or in Consul."""
+        return name in self._policy.policy.drain or name in self._state.drains.get(self.config.site, ())
+
+    def _mark_drained(self) -> None:
+        """Have the health daemon drain this hasher, by the file it looks for; an operator's own file is left alone."""
+        if self.config.role != "hasher":
+            return
+        path = Path(self.config.control_socket).with_name("health.drain")
+        try:
+            if self._drained(self.config.node):
+                if not path.exists():
+                    path.write_text(DRAIN_MARK, encoding="utf-8")
+            elif path.exists() and path.read_text(encoding="utf-8") == DRAIN_MARK:
+                path.unlink()
+        except OSError as error:
+            self._complain(f"drain: {path}: {error.strerror}")
+
+    def _instruct_writer(self) -> None:
+        if self._writer is None or self._tables is None:
+            return
+        policy, state, site = self._policy.policy, self._state, self.config.site
+        sources = [Source("history", site, "history")]
+        sources += [Source("spill", site, "spill")] if len(self.config.sites) > 1 else []
+        self._writer.brief = Brief(
+            policy=policy,
+            state=state,
+            weights={verdict.name: verdict.weight for verdict in self._tables.verdicts},
+            shares=state.shares or frozenset(),
+            published=self._record(),
+            drained=self._drained(site),
+            closed=frozenset(self._closed()),
+            logs=state.logs,
+            logs_published=self._values.get(sources[0]),
+            ready=all(source in self._values for source in sources),
+        )
+
+    def _closed(self) -> Iterator[tuple[str, str]]:
+        """Yield other sites' services of which they give all new flows away."""
+        for source, record in self._values.items():
+            if isinstance(record, Record) and source.site != self.config.site:
+                yield from ((source.site, name) for name in self.config.service_names if record.total(name) >= SCALE)
 
     def _complain(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -272,7 +364,7 @@ class Daemon:
             "digest": tables.digest if tables else "",
             "applied": not self._trouble,
             "detail": self._trouble,
-            "data_plane": asdict(running) if running else None,
+            "data_plane": {**asdict(running), "shares": describe(running.shares)} if running else None,
             "consul": {str(source): self._errors.get(source, "") for source in sorted(self._watched, key=str)},
             "members": [asdict(verdict) for verdict in tables.verdicts] if tables else [],
             "capacity": {
@@ -280,7 +372,36 @@ class Daemon:
                 for name, (usable, total) in (tables.capacity if tables else {}).items()
             },
             "notes": list(self._notes),
+            **self._describe_spill(),
         }
+
+    def _describe_spill(self) -> Message:
+        """Return what is to be said of shares and history; nothing on a hasher."""
+        if self._writer is None:
+            return {}
+        news, record = self._writer.news, self._record()
+        return {
+            "shares": describe(self._state.shares or ()),
+            "spill": {
+                "writer": record.writer if record else "",
+                "is_writer": news.writer,
+                "reasons": dict(news.reasons or (record.reasons if record else {})),
+                "trouble": news.trouble,
+                "effective_at": record.effective_at if record else None,
+            },
+            "history": {name: len(log.past) for name, log in self._state.logs.items()},
+        }
+
+
+def unknown_sites(config: Config, policy: Policy) -> list[str]:
+    """Say which sites of the policy's spill orders the inventory does not have, or is this one."""
+    named = {name: policy.service(name).spill.sites or () for name in config.service_names}
+    return [
+        f"policy: {name}: spill to {site}: {'this is the site itself' if site == config.site else 'no such site'}"
+        for name, sites in named.items()
+        for site in sites
+        if site == config.site or site not in config.sites
+    ]
 
 
 def view_of(values: Mapping[Source, Any]) -> View:

@@ -8,12 +8,15 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from og.control.history import Logs, decode_logs, encode_logs
 from og.control.view import Health
 from og.policy.schema import DEFAULT_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from og.dataplane import Share
 
 FORMAT = 1
 
@@ -63,6 +66,8 @@ class State:
     routers: Group = Group()
     agents: Group = Group()
     drains: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by site
+    shares: frozenset[Share] | None = None  # in force; None = never heard of any
+    logs: Logs = field(default_factory=dict)
 
 
 def encode(state: State) -> str:
@@ -79,6 +84,8 @@ def encode(state: State) -> str:
         "routers": group(state.routers),
         "agents": group(state.agents),
         "drains": {site: sorted(names) for site, names in sorted(state.drains.items())},
+        "shares": None if state.shares is None else [list(share) for share in sorted(state.shares)],
+        "logs": encode_logs(state.logs),
     }
     return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
@@ -95,9 +102,17 @@ def decode(text: str) -> State:
             routers=_decode_group(data["routers"]),
             agents=_decode_group(data["agents"]),
             drains={str(site): frozenset(names) for site, names in data["drains"].items()},
+            shares=_decode_shares(data.get("shares")),
+            logs=decode_logs(data.get("logs", {})),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a state file: {error!r}") from None
+
+
+def _decode_shares(data: list[Any] | None) -> frozenset[Share] | None:
+    if data is None:
+        return None
+    return frozenset((str(service), str(site), int(share)) for service, site, share in data)
 
 
 def _decode_group(data: dict[str, Any]) -> Group:

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from og.control.history import Log, Logs, adopt, advance, document_entries, membership
 from og.control.view import ROUTER_SERVICE, Health
 from og.policy.schema import DEFAULT_WEIGHT
 
@@ -44,11 +45,22 @@ class Tables:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     capacity: Mapping[str, tuple[int, int]]  # by service: of usable members of the own site, and of all
+    logs: Logs  # membership logs, with today's membership
 
 
-def build_tables(config: Config, policy: Policy, state: State, now: float) -> Tables:
+@dataclass(frozen=True)
+class Seen:
+    """What counts beside the state: members the data plane suspects, the log in Consul, whether this node writes it."""
+
+    suspect: frozenset[str] = frozenset()
+    written: Logs | None = None
+    writer: bool = False
+
+
+def build_tables(config: Config, policy: Policy, state: State, now: float, seen: Seen | None = None) -> Tables:
     """Make the document. The same configuration, policy and state give the same one, byte by byte."""
-    judge = _Judge(policy, state, now)
+    seen = seen or Seen()
+    judge = _Judge(policy, state, now, seen.suspect if config.role == "router" else frozenset())
     routers = [judge.router(member) for member in _sorted(state.routers)]
     agents = [judge.agent(member) for member in _sorted(state.agents)] if config.role == "router" else []
     body: Document = {
@@ -65,8 +77,38 @@ def build_tables(config: Config, policy: Policy, state: State, now: float) -> Ta
         "agents": agents,
         "gateways": sorted(gateway.locator for gateway in config.gateways),
     }
+    logs = _logs(state, body, now, seen) if config.role == "router" else {}
+    additions = {"history": document_entries(logs, body), "spill": _spill(config, policy)}
+    if config.role == "router":
+        body |= {key: value for key, value in additions.items() if value or (key == "spill" and value is not None)}
     capacity = _capacity(config, policy, state.agents, judge)
-    return Tables(body, digest_of(body), tuple(judge.verdicts), tuple(judge.notes), capacity)
+    return Tables(body, digest_of(body), tuple(judge.verdicts), tuple(judge.notes), capacity, logs)
+
+
+def _logs(state: State, body: Document, now: float, seen: Seen) -> dict[str, Log]:
+    """Bring the membership logs up to date: as old as a pin may grow."""
+    logs = {}
+    for service in body["services"]:
+        name = service["name"]
+        log = state.logs.get(name, Log())
+        if seen.written is not None and name in seen.written:
+            log = adopt(log, seen.written[name], seen.writer)
+        logs[name] = advance(log, membership(body, name), now, service["idle_s"])
+    return logs
+
+
+def _spill(config: Config, policy: Policy) -> list[dict[str, str]] | None:
+    """Return which service may go to which site, in order; None = each to every other, the data plane's own default."""
+    if all(policy.service(name).spill.sites is None for name in config.service_names):
+        return None
+    entries = []
+    for service in sorted(config.services, key=lambda service: service.index):
+        wanted = policy.service(service.name).spill.sites
+        sites = config.sites if wanted is None else wanted
+        entries += [
+            {"service": service.name, "site": site} for site in sites if site in config.sites and site != config.site
+        ]
+    return entries
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
@@ -103,10 +145,11 @@ def _service(service: Service, policy: Policy) -> dict[str, Any]:
 class _Judge:
     """Weights of members, with the reasons."""
 
-    def __init__(self, policy: Policy, state: State, now: float) -> None:
+    def __init__(self, policy: Policy, state: State, now: float, suspect: frozenset[str]) -> None:
         self._policy = policy
         self._state = state
         self._now = now
+        self._suspect = suspect
         self.verdicts: list[Verdict] = []
         self.notes: list[str] = []
         self._panics: dict[tuple[str, str], bool] = {}
@@ -177,7 +220,7 @@ class _Judge:
 
     def _entry(self, kind: str, member: Member, weight: int, reason: str) -> dict[str, Any]:
         self.verdicts.append(Verdict(member.name, kind, member.site, weight, reason or ("" if weight else "weight 0")))
-        return {
+        entry: dict[str, Any] = {
             "id": member.id,
             "name": member.name,
             "site": member.site,
@@ -185,6 +228,9 @@ class _Judge:
             "weight": weight,
             "generation": member.generation,
         }
+        # Two witnesses: neither our probes nor gossip reach it.
+        lost = all(standing.health is Health.LOST for standing in member.standings.values())
+        return {**entry, "dead": True} if lost and member.name in self._suspect else entry
 
 
 def capacity_of(policy: Policy, member: Member, service: str) -> int | None:

@@ -11,7 +11,9 @@ import pytest
 
 from og.control.__main__ import main
 from og.control.daemon import Daemon, Heard, Stop
+from og.control.history import Log, Past
 from og.control.policyfile import NoPolicyError
+from og.control.shares import Record
 from og.control.sources import sources
 from og.jsonsock import SocketError, request
 from tests.unit.control.builders import config, config_data, instance
@@ -23,7 +25,7 @@ AGENTS = ["agent_w1", "agent_w2", "agent_w3"]
 class Node:
     """One node's files, and a daemon that can be started, told things and stopped."""
 
-    def __init__(self, root):
+    def __init__(self, root, role="router"):
         self.root = root
         (root / "control").mkdir(exist_ok=True)
         self.policy = root / "policy.yml"
@@ -34,7 +36,7 @@ class Node:
             "control_socket": str(root / "control.sock"),
             "consul_url": "http://127.0.0.1:1",
         }
-        self.config = config(**self.paths)
+        self.config = config(role, **self.paths)
         self.thread = None
 
     def start(self):
@@ -52,11 +54,13 @@ class Node:
             assert not self.thread.is_alive()
             self.thread = None
 
-    def hear(self, web=AGENTS, routers=("ogr_w1",), error=None, site="west"):
+    def hear(self, web=AGENTS, routers=("ogr_w1",), error=None, site="west", spill=None, history=None):  # noqa: PLR0917
         values = {
             "web": tuple(instance(n) if isinstance(n, str) else n for n in web),
             "og-router": tuple(instance(name) for name in routers),
             "drain": frozenset(),
+            "spill": spill,
+            "history": history,
         }
         for source in self.daemon._watched:
             if source.site == site:
@@ -133,6 +137,121 @@ def test_the_other_site_joins_when_it_answers_and_stays_when_it_does_not(node, d
     node.hear(site="east", error="No path to datacenter")
     node.until(lambda: node.ask("status")["consul"]["east/web"])
     assert data_plane.loads == 2
+
+
+def record(share, at=0.0, site="east", generation=1):
+    return Record(generation, "ogr_w2", frozenset({("web", site, share)}), at, {"web": "because"})
+
+
+EAST = [{"service": "web", "site": "east", "share": 512}]
+
+
+def test_published_shares_are_applied_verbatim_and_when_they_are_due(node, data_plane):
+    node.start()
+    node.hear(spill=record(512))
+    node.until(lambda: data_plane.shares == EAST)
+    status = node.until(lambda: (s := node.ask("status"))["shares"] and s)
+    assert status["shares"] == EAST
+    assert (status["spill"]["writer"], status["spill"]["reasons"]) == ("ogr_w2", {"web": "because"})
+    due = time.time() + 3
+    node.hear(spill=record(100, due))
+    node.until(lambda: data_plane.shares != EAST)
+    assert time.time() >= due
+    assert data_plane.shares == [{"service": "web", "site": "east", "share": 100}]
+    node.hear(spill=record(7, time.time() + 1000))  # somebody's clock is wrong
+    node.until(lambda: data_plane.shares[0]["share"] == 7)
+
+
+def test_without_consul_and_over_restarts_the_last_shares_stay(node):
+    first = TableServer(node.paths["table_socket"])
+    node.start()
+    node.hear(spill=record(512))
+    node.until(lambda: first.shares == EAST)
+    node.hear(error="connection refused")
+    node.until(lambda: node.ask("status")["consul"]["west/spill"])
+    node.stop()
+    first.close()
+    second = TableServer(node.paths["table_socket"])
+    node.start()
+    node.until(lambda: second.shares == EAST)
+    node.stop()
+    second.close()
+
+
+def test_what_a_data_plane_kept_itself_stays_where_nobody_knows_better(node, data_plane):
+    data_plane.shares = EAST
+    node.start()
+    node.hear()
+    node.until(lambda: node.ask("status")["applied"])
+    assert node.ask("status")["shares"] == EAST
+    assert data_plane.share_sets == 0
+
+
+def test_shares_of_an_unknown_site_are_left_out(node, data_plane):
+    node.start()
+    node.hear(spill=record(512, site="south"))
+    node.until(lambda: node.ask("status")["applied"])
+    assert (data_plane.shares, data_plane.share_sets) == ([], 0)
+
+
+def test_an_earlier_membership_is_in_the_tables_and_survives_a_restart(node, data_plane):
+    node.start()
+    node.hear()
+    node.until(lambda: data_plane.loads == 1)
+    assert "history" not in data_plane.tables
+    node.hear([*AGENTS[:2], instance("agent_w3", "down")])
+    node.until(lambda: data_plane.loads == 2)
+    ids = {agent["name"]: agent["id"] for agent in data_plane.tables["agents"]}
+    before = [{"service": "web", "agents": [[ids[name], 100] for name in AGENTS]}]
+    assert data_plane.tables["history"] == before
+    assert node.until(lambda: node.ask("status")["history"]) == {"web": 1}
+    node.stop()
+    node.start()
+    node.hear([*AGENTS[:2], instance("agent_w3", "down")])
+    node.until(lambda: node.ask("status")["applied"])
+    assert data_plane.tables["history"] == before
+    assert data_plane.loads == 2
+
+
+def test_a_new_node_takes_the_log_from_consul(node, data_plane):
+    now = tuple((name, 100) for name in AGENTS)
+    written = {"web": Log(now, (Past(time.time(), now[:2]),))}
+    node.start()
+    node.hear(history=written)
+    node.until(lambda: data_plane.tables)
+    ids = {agent["name"]: agent["id"] for agent in data_plane.tables["agents"]}
+    assert data_plane.tables["history"] == [{"service": "web", "agents": [[ids[name], 100] for name in AGENTS[:2]]}]
+    assert data_plane.loads == 1
+
+
+def test_a_member_is_dead_when_gossip_and_probes_agree(node, data_plane):
+    node.start()
+    node.hear([*AGENTS[:2], instance("agent_w3", "lost")])
+    node.until(lambda: data_plane.loads == 1)
+    assert not any("dead" in agent for agent in data_plane.tables["agents"])
+    data_plane.suspect = ["agent_w3", "agent_w2"]
+    node.until(lambda: data_plane.loads == 2)
+    assert [agent["name"] for agent in data_plane.tables["agents"] if agent.get("dead")] == ["agent_w3"]
+    data_plane.suspect = []
+    node.until(lambda: data_plane.loads == 3)
+    assert not any("dead" in agent for agent in data_plane.tables["agents"])
+
+
+def test_a_hasher_drains_itself_by_policy_and_leaves_an_operators_drain_alone(tmp_path):
+    node = Node(tmp_path, "hasher")
+    node.policy.write_text("version: 1\ndrain: [ogh_w1]\n")
+    mark = tmp_path / "health.drain"
+    node.start()
+    node.until(mark.exists)
+    node.policy.write_text("version: 1\n")
+    node.until(lambda: not mark.exists())
+    mark.touch()
+    node.policy.write_text("version: 1\ndrain: [ogh_w1]\n")
+    assert node.ask("reload")["ok"]
+    node.policy.write_text("version: 1\n")
+    assert node.ask("reload")["ok"]
+    node.stop()
+    assert mark.exists()
 
 
 def test_consul_gone_and_daemon_restarted_tables_stay(node, data_plane):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -17,10 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from og.control.consul import Client
+from og.control.lock import Lock
 from og.jsonsock import SocketError
 from og.jsonsock import request as ask
 from tests.unit.control.builders import config_data, locator_of
 from tests.unit.control.tableserver import TableServer
+from tests.unit.telemetry.test_telemetry import serve
 
 pytestmark = pytest.mark.skipif(shutil.which("consul") is None, reason="no consul binary here")
 AGENTS = {f"agent_w{i}": f"5f00:1:3{i}::" for i in range(1, 4)}
@@ -173,6 +177,7 @@ def world(tmp_path, request):
         state_dir=str(tmp_path / "control"),
         table_socket=str(tmp_path / "router.sock"),
         control_socket=str(tmp_path / "control.sock"),
+        telemetry_socket=str(tmp_path / "telemetry"),
         consul_url=f"http://127.0.0.1:{consul.http}",
     )
     (tmp_path / "control.json").write_text(json.dumps(data))
@@ -189,7 +194,7 @@ def status(path):
     try:
         return ask(path, {"op": "status"})
     except SocketError:
-        return {"applied": False, "consul": {}, "members": []}
+        return {"applied": False, "consul": {}, "members": [], "spill": {"is_writer": False}}
 
 
 def errors_of(path, site):
@@ -249,14 +254,112 @@ def test_two_datacenters(world, tmp_path):
         east.call("PUT", "/v1/kv/og/east/drain/agent_e1", "by hand")
         until(lambda: weights(data_plane)["agent_e1"] == 0)
         assert status(control)["capacity"]["web"] == {"usable": 1500, "total": 1500, "unit": "connections"}
-        digest, loads = data_plane.tables["digest"], data_plane.loads
+        members = data_plane.tables["agents"], data_plane.tables["routers"]
     finally:
         east.kill()
     west.register("agent_w1", "web", AGENTS["agent_w1"], "critical")  # the own site goes on
     until(lambda: weights(data_plane)["agent_w1"] == 0)
     west.register("agent_w1", "web", AGENTS["agent_w1"])
-    until(lambda: data_plane.tables["digest"] == digest)
-    assert data_plane.loads == loads + 2
+    until(lambda: weights(data_plane)["agent_w1"] == 100)
+    assert (data_plane.tables["agents"], data_plane.tables["routers"]) == members
+
+
+class SpillingRouter:
+    """Telemetry of a router whose servers take what the shares in force leave of `offered` new flows per second."""
+
+    def __init__(self, path, data_plane, offered=390.0):
+        self.data_plane, self.offered, self.sent, self.at = data_plane, offered, 0.0, time.monotonic()
+        serve(path, self.answer)
+
+    def answer(self, command):
+        name = command.decode().partition(",")[0]
+        share = sum(entry["share"] for entry in self.data_plane.shares) / 1024
+        now = time.monotonic()
+        self.sent, self.at = self.sent + (now - self.at) * self.offered * share, now
+        agent = {"replied": 1, "suspect": 0, "misses": 0, "serving": 1, "draining": 0, "listeners": 1}
+        members = {name: {**agent, "accepts_per_s": round(self.offered * (1 - share) / 3)} for name in AGENTS}
+        members["ogr_e1"] = {**agent, "accepts_per_s": round(50 + self.offered * share)}
+        answers = {
+            "/og/members": {name: {"name": name, **fields} for name, fields in members.items()},
+            "/og/pins": {"to_sites": 0},
+            "/og/counters": {"spilled": int(self.sent), "offered_site": 0},
+        }
+        return json.dumps({name: answers.get(name)}).encode()
+
+
+def key(consul, name):
+    answer = json.loads(consul.call("GET", f"/v1/kv/og/west/{name}") or "[]")
+    return answer[0] if answer else None
+
+
+def value(consul, name):
+    entry = key(consul, name)
+    return json.loads(base64.b64decode(entry["Value"])) if entry else None
+
+
+def test_the_writer_holds_a_site_at_its_target(world, tmp_path):
+    """Two Consul datacenters, a daemon, a data plane's table socket and telemetry that follows the shares."""
+    west, data_plane, _, control = world
+    if not isinstance(data_plane, TableServer):
+        pytest.skip("the load is played: a real router has its own")
+    (tmp_path / "east").mkdir()
+    east = Consul(tmp_path / "east", "east", west)
+    east.start()
+    try:
+        east.register_all()
+        policy = "version: 1\nservices: {web: {capacity: {new_per_s: 100}, spill: {target: 0.9}}}\n"
+        (tmp_path / "policy.yml").write_text(policy)
+        until(lambda: weights(data_plane) == dict.fromkeys([*AGENTS, *EAST_AGENTS], 100))
+        SpillingRouter(tmp_path / "telemetry", data_plane)
+        until(lambda: status(control)["spill"]["is_writer"])
+        held = 1 - 270 / 390
+        until(lambda: data_plane.shares and abs(data_plane.shares[0]["share"] / 1024 - held) < 0.02)
+        record = value(west, "spill")
+        assert (record["writer"], record["shares"][0]["site"]) == ("ogr_w1", "east")
+        assert status(control)["spill"]["reasons"] == {"web": "390 offered, 270 stay"}
+        assert key(west, "spill-lock")["Session"]
+
+        west.register("agent_w2", "web", AGENTS["agent_w2"], "critical")  # the log goes to Consul too
+        until(lambda: (value(west, "history") or {"services": {"web": {"past": []}}})["services"]["web"]["past"])
+        (past,) = value(west, "history")["services"]["web"]["past"]
+        assert past["agents"] == [[name, 100] for name in AGENTS]
+        west.register("agent_w2", "web", AGENTS["agent_w2"])
+        until(lambda: weights(data_plane)["agent_w2"])
+
+        west.kill()  # the last shares stay
+        until(lambda: all(errors_of(control, "west")))
+        shares = data_plane.shares
+        until(lambda: not status(control)["spill"]["is_writer"])
+        assert data_plane.shares == shares
+        assert status(control)["shares"] == shares
+        west.start()
+        until(lambda: not any(errors_of(control, "west")))
+        until(lambda: status(control)["spill"]["is_writer"])
+    finally:
+        east.kill()
+
+
+def lock_of(consul, holder):
+    return Lock(Client(f"http://127.0.0.1:{consul.http}"), "og/west/spill-lock", holder)
+
+
+def test_the_lock_has_one_holder_and_only_that_one_writes(world):
+    consul, _, _, control = world
+    until(lambda: status(control)["applied"])  # this daemon wants no lock: it has no telemetry
+    one, two = lock_of(consul, "one"), lock_of(consul, "two")
+    assert one.hold(time.monotonic())
+    assert not two.hold(time.monotonic())
+    assert one.write("og/west/x", {"from": "one"})
+    assert not two.write("og/west/x", {"from": "two"})
+    assert value(consul, "x") == {"from": "one"}
+    consul.call("PUT", f"/v1/session/destroy/{key(consul, 'spill-lock')['Session']}")
+    assert not one.write("og/west/x", {"from": "one again"})
+    assert not one.held
+    until(lambda: two.hold(time.monotonic()))  # after the lock delay
+    assert two.write("og/west/x", {"from": "two"})
+    assert value(consul, "x") == {"from": "two"}
+    two.release()
+    assert not key(consul, "spill-lock").get("Session")
 
 
 def cpu_seconds(pid):
