@@ -35,7 +35,7 @@ def test_age_and_length():
     for number in range(50):
         log = advance(log, ((f"a{number}", 1),), float(number), 1000.0)
     assert len(log.past) == MAX_ENTRIES
-    log = advance(log, log.current, 1040.0, 1000.0)
+    log = advance(log, log.current or (), 1040.0, 1000.0)
     assert [entry.at for entry in log.past] == [49.0, 48.0, 47.0, 46.0, 45.0, 44.0, 43.0, 42.0, 41.0]
 
 
