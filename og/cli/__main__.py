@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import socket
 import sys
@@ -11,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from og.cli import fleet, show
-from og.cli.node import NoDataPlaneError, Paths, check, list_pins, query, status
+from og.cli.node import NoDataPlaneError, Paths, check, list_pins, query, status, why
 from og.telemetry import TelemetryError
 
 if TYPE_CHECKING:
@@ -43,12 +44,30 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("counters", "packets by verdict, since the data plane started")
     add("load", "turns of the poll loops, and how many had work")
+    reason = add("why", "where a client's flow goes, and why; with --inventory: the hashers and the router they pick")
+    reason.add_argument("client", type=_address, help="the client's IPv6 address")
+    reason.add_argument("port", type=_port, help="its port")
+    reason.add_argument("--service", default="0", metavar="NAME", help="name or index (default: %(default)s)")
     waiting = add("check", "wait until this node's data plane works; exit status 1 when it does not")
     waiting.add_argument("--timeout", type=float, default=0.0, metavar="S", help="how long to wait")
     group = waiting.add_mutually_exclusive_group()
     group.add_argument("--tables", action="store_true", default=True, help="running and on its tables (default)")
     group.add_argument("--process", action="store_false", dest="tables", help="running, with or without tables")
     return parser
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.IPv6Address(text))
+
+
+def _port(text: str) -> int:
+    if not 0 < int(text) < 1 << 16:
+        raise ValueError
+    return int(text)
+
+
+_port.__name__ = "port"  # argparse: "invalid port value"
+_address.__name__ = "IPv6 address"
 
 
 def main(arguments: list[str] | None = None, paths: Paths | None = None) -> int:
@@ -79,6 +98,8 @@ def ask_here(options: argparse.Namespace, paths: Paths) -> dict[str, Any]:
         return status(paths, options.interval)
     if options.command == "pins" and options.list:
         return {"list": list_pins(paths, options.limit)}
+    if options.command == "why":
+        return why(paths, options.client, options.port, options.service)
     return dict(query(paths, f"/og/{options.command}"))
 
 
@@ -89,17 +110,27 @@ def ask_fleet(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         arguments += ["--interval", str(options.interval)]
     elif options.command == "pins" and options.list:
         arguments += ["--list", "--limit", str(options.limit)]
+    elif options.command == "why":
+        arguments += [options.client, str(options.port), "--service", options.service]
     hosts = fleet.read_hosts(options.inventory)
     if options.command != "status":
         hosts = [host for host in hosts if host.group in fleet.DATA_PLANES[options.command]]
-    return fleet.ask_all(hosts, arguments)
+    answers = fleet.ask_all(hosts, arguments)
+    return fleet.picked(answers) if options.command == "why" else answers
 
 
 def text_of(options: argparse.Namespace) -> Callable[[dict[str, dict[str, Any]]], str]:
     """Choose the table for a command."""
     if options.command == "pins" and options.list:
         return show.pin_list
-    return {"status": show.status, "pins": show.pins, "counters": show.counters, "load": show.counters}[options.command]
+    texts = {
+        "status": show.status,
+        "pins": show.pins,
+        "counters": show.counters,
+        "load": show.counters,
+        "why": show.why,
+    }
+    return texts[options.command]
 
 
 def wait(paths: Paths, timeout_s: float, *, tables: bool) -> int:

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 GROUPS = ("hashers", "routers", "agents")
-DATA_PLANES = {"pins": ("routers",), "counters": ("hashers", "routers"), "load": ("hashers", "routers")}
+DATA_PLANES = {
+    "pins": ("routers",),
+    "counters": ("hashers", "routers"),
+    "load": ("hashers", "routers"),
+    "why": ("hashers", "routers"),
+}
 PROGRAM = "/opt/og/current/bin/ogctl"
 NODE_LABEL = "org.occam-gateway.node"  # of a lab's containers: the host's name in the inventory
 TIMEOUT_S = 30.0
@@ -71,6 +76,16 @@ def ask_all(hosts: list[Host], arguments: list[str]) -> dict[str, dict[str, Any]
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         answers = pool.map(lambda host: ask(host, arguments), hosts)
         return {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
+
+
+def picked(answers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Leave, of all answers to `why`, the hashers' and those of the routers they pick, and who could not be asked."""
+    chosen = {answer.get("router") for answer in answers.values() if answer.get("role") == "hasher"}
+    return {
+        name: answer
+        for name, answer in answers.items()
+        if answer.get("role") != "router" or name in chosen or "problems" in answer
+    }
 
 
 def unreachable(name: str, why: str) -> dict[str, Any]:

@@ -66,6 +66,16 @@ def list_pins(paths: Paths, limit: int) -> list[Facts]:
     return [{key: value for key, value in pin.items() if key != "next"} for pin in pins[:limit]]
 
 
+def why(paths: Paths, client: str, port: int, service: str) -> Facts:
+    """Ask where a flow is and where a new one would go. Raises NoDataPlaneError, TelemetryError."""
+    facts = dict(query(paths, f"/og/why,{client};{port};{service}"))
+    facts["node"] = socket.gethostname()
+    facts["role"] = paths.role()
+    if "error" in facts:
+        facts["problems"] = [facts.pop("error")]
+    return facts
+
+
 def status(paths: Paths, interval_s: float) -> Facts:
     """Return everything about this node; rates are over `interval_s` seconds."""
     role = paths.role()

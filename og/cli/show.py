@@ -47,7 +47,59 @@ def status(nodes: dict[str, Facts]) -> str:
     members = _members(nodes)
     if members:
         text += "\n" + table(("member", "kind", "weight", "why"), members)
+    shares = _shares(nodes)
+    if shares:
+        text += "\n" + table(("site", "service", "to", "share", "why", "writer", "history"), shares)
     return text
+
+
+def _shares(nodes: dict[str, Facts]) -> list[tuple[object, ...]]:
+    """What leaves each site, and how many earlier memberships are known; where routers disagree, each has a line."""
+    seen: dict[tuple[object, ...], None] = {}
+    for facts in nodes.values():
+        control = facts.get("control", {})
+        if "spill" not in control:
+            continue
+        spill = control["spill"]
+        for service, entries in control.get("history", {}).items():
+            shares = {share["site"]: share["share"] for share in control["shares"] if share["service"] == service}
+            for site, share in (shares or {"": 0}).items():
+                why = spill["reasons"].get(service)
+                writer = spill["writer"] or (control["node"] if spill["is_writer"] else "")
+                seen[(control.get("site"), service, site, f"{share / 10.24:.1f} %", why, writer, entries)] = None
+    return sorted(seen, key=str)
+
+
+WHY = (
+    "service",
+    "generation",
+    "slot",
+    "pin",
+    "target",
+    "picks",
+    "history",
+    "bucket",
+    "share",
+    "site",
+    "router",
+    "reason",
+)
+WHY_NAMES = {"generation": "tables", "picks": "candidates", "bucket": "bucket of 1024", "share": "leave of 1024"}
+
+
+def why(nodes: dict[str, Facts]) -> str:
+    """One column per node: what it knows of the flow, and where a new one would go."""
+    answered = {name: facts for name, facts in nodes.items() if "problems" not in facts}
+    rows = [
+        (WHY_NAMES.get(key, key), *(_why_cell(facts.get(key)) for facts in answered.values()))
+        for key in WHY
+        if any(key in facts for facts in answered.values())
+    ]
+    return table(("", *(f"{name} ({facts['role']})" for name, facts in answered.items())), rows) + _failures(nodes)
+
+
+def _why_cell(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _status_row(name: str, facts: Facts) -> tuple[object, ...]:

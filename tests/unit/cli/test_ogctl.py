@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 
@@ -13,6 +14,7 @@ from og.cli import fleet, show
 from og.cli.__main__ import main
 from og.cli.node import Paths, check, status
 from og.jsonsock import Server
+from tests.unit.telemetry.test_telemetry import serve
 
 
 @pytest.fixture
@@ -180,6 +182,101 @@ def test_asking_nodes(tmp_path, monkeypatch):
     text = show.counters(answers)
     assert "rx" in text
     assert "bad: ogctl does not answer: gone" in text
+
+
+# What a router of two sites answered to /og/why, and a hasher.
+ROUTER_WHY = {
+    "service": "web",
+    "hash": "8c2e41f6a90d7b35",
+    "thread": 0,
+    "generation": 7,
+    "digest": "ab" * 32,
+    "pin": "pinned",
+    "target_dead": 0,
+    "target": "agent_w2",
+    "slot": 35885,
+    "bucket": 311,
+    "share": 512,
+    "picks": ["agent_w2", "agent_w1"],
+    "history": ["agent_w3"],
+    "site": "east",
+    "router": "ogr_e1",
+    "reason": "its bucket is within the share of another site",
+}
+HASHER_WHY = {
+    **{key: ROUTER_WHY[key] for key in ("service", "hash", "thread", "generation", "digest", "slot")},
+    "site": "west",
+    "router": "ogr_w1",
+    "reason": "its slot",
+}
+
+
+def telemetry_of(monkeypatch, tmp_path, answers):
+    path = tmp_path / "telemetry"
+
+    def answer(command):
+        name, _, parameters = command.decode().partition(",")
+        return json.dumps(
+            {name: answers.get(parameters, {"error": "service: there is none of this name or index"})}
+        ).encode()
+
+    seen = serve(path, answer)
+    monkeypatch.setattr("og.cli.node.default_path", lambda _: str(path))
+    return seen
+
+
+def test_why_on_a_node(node, monkeypatch, tmp_path, capsys):
+    router(node)
+    seen = telemetry_of(monkeypatch, tmp_path, {"2001:db8::1;4711;web": ROUTER_WHY})
+    arguments = ["why", "2001:0db8::1", "4711"]
+    assert main([*arguments, "--service", "web"], node.paths) == 0
+    text = capsys.readouterr().out
+    for expected in ("agent_w2, agent_w1", "bucket of 1024  311", "leave of 1024   512", "within the share", "pinned"):
+        assert expected in text
+    assert main([*arguments, "--service", "web", "--json"], node.paths) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["role"], facts["reason"], facts["generation"]) == ("router", ROUTER_WHY["reason"], 7)
+    assert main(arguments, node.paths) == 1
+    assert "service: there is none of this name or index" in capsys.readouterr().out
+    assert seen[-1] == b"/og/why,2001:db8::1;4711;0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [(["2001:db8::zz", "1"], "IPv6 address"), (["::1", "65536"], "port"), (["::1", "x"], "port")],
+)
+def test_why_of_what_is_no_client(arguments, error, capsys):
+    with pytest.raises(SystemExit):
+        main(["why", *arguments])
+    assert f"invalid {error} value" in capsys.readouterr().err
+
+
+def test_why_everywhere_shows_the_hashers_and_the_router_they_pick():
+    answers = {
+        "ogh_w1": {**HASHER_WHY, "role": "hasher"},
+        "ogr_w1": {**ROUTER_WHY, "role": "router"},
+        "ogr_w2": {**ROUTER_WHY, "role": "router"},
+        "ogr_w3": fleet.unreachable("ogr_w3", "no answer"),
+    }
+    picked = fleet.picked(answers)
+    assert list(picked) == ["ogh_w1", "ogr_w1", "ogr_w3"]
+    text = show.why(picked)
+    assert "ogh_w1 (hasher)" in text
+    assert "ogr_w3: no answer" in text
+    assert "ogr_w2" not in text
+
+
+def test_status_shows_shares(node, capsys):
+    spill = {
+        "shares": [{"service": "web", "site": "east", "share": 256}],
+        "spill": {"writer": "ogr_w2", "is_writer": False, "reasons": {"web": "390 offered, 270 stay"}, "trouble": ""},
+        "history": {"web": 3},
+        "site": "west",
+    }
+    router(node, control={**CONTROL, **spill})
+    main(["status", "--interval", "0"], node.paths)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.split(r"\s{2,}", line) == ["west", "web", "east", "25.0 %", "390 offered, 270 stay", "ogr_w2", "3"]
 
 
 def test_tables_align_and_tell_who_disagrees():
