@@ -74,16 +74,17 @@ static struct og_tables *build_tables(unsigned n_agents)
     static const uint8_t gateways[1][8] = {{0x5f, 0, 0, 1, 0, 0x11}};
     struct og_service service = {.port = htons(80), .protocol = OG_NH_TCP, .idle_s = 8000, .closing_s = 60,
                                  .half_open_s = 8, .name = "web"};
-    struct og_member router = {.weight = 100, .name = "ogr_w1"};
+    struct og_member routers[2] = {{.weight = 100, .name = "ogr_w1"},
+                                   {.weight = 100, .name = "ogr_e1", .id = 1, .site = 1, .locator = {0x5f, 0, 0, 2, 0, 0x21}}};
     struct og_tables_spec spec = {.generation = 1, .flow_seed.k = {1, 2}, .fabric_mtu = 2000,
                                   .slots = OG_TABLE_SLOTS, .services = &service, .n_services = 1,
-                                  .routers = &router, .n_routers = 1, .agents = agents, .n_agents = n_agents,
+                                  .routers = routers, .n_routers = 2, .agents = agents, .n_agents = n_agents,
                                   .gateways = gateways, .n_gateways = 1};
     struct og_tables *tables;
     char error[256];
 
     memcpy(service.vip, og_bench_vip, 16);
-    memcpy(router.locator, og_bench_router, 8);
+    memcpy(routers[0].locator, og_bench_router, 8);
     memcpy(spec.locator, og_bench_router, 8);
     for (unsigned i = 0; i < n_agents; i++) {
         agents[i] = (struct og_member){.locator = {0x5f, 0, 0, 1, (uint8_t)(1 + i / 256), (uint8_t)i},
@@ -219,7 +220,7 @@ static struct og_router *make_router(uint64_t pins)
     return router;
 }
 
-/* Pins as a promotion makes them, without the handshakes. */
+/* Pins as a promotion makes them, without the handshakes; to agents 0 .. n_agents - 1, or to the other site with 0. */
 static void fill_pins(struct og_router *router, const struct og_tables *tables, uint64_t flows, unsigned n_agents)
 {
     const uint32_t now_s = (uint32_t)(clock_ns(CLOCK_MONOTONIC) / 1000000000u);
@@ -233,11 +234,12 @@ static void fill_pins(struct og_router *router, const struct og_tables *tables, 
         hash = og_hash_for(og_flow_hash(&og_tables_spec(tables)->flow_seed, &flow), OG_USE_PIN);
         memcpy(key.client, flow.client, 16);
         key.client_port = flow.client_port;
-        og_pins_put(&router->pins, og_tables_pin_rules(tables), &key, hash, (uint16_t)(number % n_agents), 1, now_s);
+        og_pins_put(&router->pins, og_tables_pin_rules(tables), &key, hash,
+                    n_agents ? (uint16_t)(number % n_agents) : OG_TARGET_SITE + 1, 1, now_s);
     }
 }
 
-static void bench_pinned(uint64_t flows, const char *name)
+static void bench_pinned(uint64_t flows, unsigned n_agents, const char *name)
 {
     struct og_bench_traffic *traffic = need(64, sizeof(*traffic));
     struct og_tables *tables = build_tables(16);
@@ -249,7 +251,7 @@ static void bench_pinned(uint64_t flows, const char *name)
     struct result base;
     char more[256];
 
-    fill_pins(router, tables, flows, 16);
+    fill_pins(router, tables, flows, n_agents);
     og_bench_traffic_init(traffic, true, OG_BENCH_ACK, flows);
     base = base_line(traffic);
     before = router->pins.stats;
@@ -324,10 +326,11 @@ int main(int argc, char **argv)
     }
     printf("{\"runs\": %u, \"packets_per_run\": %llu, \"rows\": [", runs, (unsigned long long)packets_per_run);
     bench_hasher();
-    bench_pinned(1000, "router, pinned, 1 k flows");
-    bench_pinned(MILLION, "router, pinned, 1 M flows");
+    bench_pinned(1000, 16, "router, pinned, 1 k flows");
+    bench_pinned(MILLION, 16, "router, pinned, 1 M flows");
+    bench_pinned(MILLION, 0, "router, pinned to another site, 1 M flows");
     if (!quick)
-        bench_pinned(10 * MILLION, "router, pinned, 10 M flows");
+        bench_pinned(10 * MILLION, 16, "router, pinned, 10 M flows");
     bench_unpinned(OG_BENCH_SYN, OG_V_OFFERED, "router, SYN");
     bench_unpinned(OG_BENCH_ACK, OG_V_HUNT_1, "router, unknown flow");
     printf("\n  ],\n  \"tables\": [");

@@ -257,7 +257,8 @@ enum og_verdict og_hunt(const struct og_moment *at, struct og_work *work)
     if (og_work_is_hunted_for(work)) {
         return og_hunt_for(at, work);
     }
-    return begin(at, work, og_pins_rests(&at->router->pins, at->rules, &work->key, work->pin_hash));
+    return begin(at, work,
+                 work->had_pin || og_pins_rests(&at->router->pins, at->rules, &work->key, work->pin_hash));
 }
 
 /* All in one list: the next Miss is the other router's. It has paid for the hunt from its budget. */
@@ -311,7 +312,7 @@ static enum og_verdict miss_of_pin(const struct og_moment *at, struct og_work *w
 
 /* Another packet of the flow may have found its server while this one was on its way. But a site whose servers were all
  * asked is not where the flow is. */
-static struct og_pin *pin_found(const struct og_moment *at, const struct og_work *work, const struct hunt *hunt)
+static struct og_pin *pin_found(const struct og_moment *at, struct og_work *work, const struct hunt *hunt)
 {
     struct og_pin *pin = og_work_pin(at, work);
 

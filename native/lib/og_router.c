@@ -273,6 +273,7 @@ static enum og_verdict judge(const struct og_moment *at, struct recall *recall, 
     work->n_steers = 0;
     work->own_cookie = NULL;
     work->local_only = false;
+    work->had_pin = false;
     verdict = judge_outer(at, recall, work);
     if (verdict == OG_V_NONE) {
         verdict = judge_inner(at, recall, work);

@@ -34,6 +34,7 @@ struct og_work {
     const struct og_cookie *steer_cookies[OG_MAX_STEERS];
     const struct og_cookie *own_cookie; /* Pin and Miss; NULL without one */
     uint8_t n_steers;
+    bool had_pin;    /* to a target that died: it was void */
     bool local_only; /* came from another site's router: only targets of this site, and pins to sites do not count */
     uint64_t hash;     /* og_flow_hash */
     uint64_t pin_hash; /* the same for OG_USE_PIN */
@@ -61,11 +62,13 @@ static inline bool og_target_is_site(uint16_t target)
 bool og_work_is_away(const struct og_moment *at, uint16_t target);
 
 /* The flow's live pin. One to another site is erased when the packet may only go to this one. */
-static inline struct og_pin *og_work_pin(const struct og_moment *at, const struct og_work *work)
+static inline struct og_pin *og_work_pin(const struct og_moment *at, struct og_work *work)
 {
     struct og_pins *pins = &at->router->pins;
+    const uint64_t voided = pins->stats.voided;
     struct og_pin *pin = og_pins_find(pins, at->rules, &work->key, work->pin_hash, at->now_s);
 
+    work->had_pin |= pins->stats.voided != voided;
     if (pin != NULL && work->local_only && og_work_is_away(at, pin->target)) {
         og_pins_erase(pins, pin);
         return NULL;

@@ -10,7 +10,7 @@
 
 /* Whom to ask first: the server that answered a moment ago, else the pinned one. Not one that is suspect: if it is
  * dead, the new connection would wait for it in vain. */
-static uint16_t known_target(const struct og_moment *at, const struct og_work *work)
+static uint16_t known_target(const struct og_moment *at, struct og_work *work)
 {
     const struct og_halfopen_entry *entry = og_work_halfopen(at, work);
     const struct og_pin *pin = og_work_pin(at, work);

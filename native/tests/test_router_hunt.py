@@ -183,6 +183,20 @@ def test_new_incarnation_voids_its_pins(net: Net) -> None:
     assert set(net.data(40000).verdicts) == {"pinned"}
 
 
+def test_server_that_came_back_without_its_connections_resets_all_of_them_at_once(net: Net) -> None:
+    """More than a source may hunt for in vain: each had a pin."""
+    flows = {port: net.connect(port) for port in range(2000, 2240)}
+    back = net.base.agents[0]
+    net.servers[locator(back.locator)].flows.clear()
+    for rig in net.routers.values():
+        rig.restart(back)
+    outcomes = {port: net.data(port) for port in flows}
+    assert [port for port, outcome in outcomes.items() if outcome.answer == "R"] == [
+        port for port, server in flows.items() if server == back.name
+    ]
+    assert list(flows.values()).count(back.name) > 50
+
+
 def test_all_servers_of_a_site_die(net: Net) -> None:
     """Resets come from the other site's servers; more of them than a source may hunt for, at once: each had a pin."""
     ports = range(2000, 2080)
