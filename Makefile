@@ -16,6 +16,9 @@ STEP := scripts/step
 # failover: two sites; recovery: one. Any other is the name of a folder below inventories/.
 INVENTORY := inventories/$(patsubst failover,lab,$(TOPOLOGY))
 PLAY := env ANSIBLE_CALLBACKS_ENABLED=og_phases $(BIN)/ansible-playbook -i $(INVENTORY) $(ANSIBLE_ARGS)
+INVENTORIES := $(filter-out inventories/_shared,$(wildcard inventories/*))
+PLAYBOOKS := site.yml $(wildcard playbooks/*.yml) $(wildcard molecule/*/converge.yml)
+DRILLS := $(patsubst playbooks/drill_%.yml,%,$(wildcard playbooks/drill_*.yml))
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -27,7 +30,7 @@ IN_BUILD := docker run --rm --init --cap-add ALL --cap-drop SYS_RESOURCE \
 	--volume $(CURDIR):/src --workdir /src --env PYTHONDONTWRITEBYTECODE=1 --env CI og-build:latest
 
 .PHONY: help bootstrap lab site images status smoke test unit lint native native-test bpf-test container-test lab-test \
-	bench scale fuzz clean-lab clean
+	drill molecule test-all bench scale fuzz clean-lab clean
 
 help: ## this list
 	@echo "Occam Gateway: make TARGET [TOPOLOGY=$(TOPOLOGY)] [ANSIBLE_ARGS='--check --diff']"
@@ -67,11 +70,18 @@ drill: ## break something under load and judge what clients saw: DRILL=router_lo
 	@[ -f playbooks/drill_$(DRILL).yml ] || { echo "DRILL is one of: $$(ls playbooks | sed -n 's/^drill_\(.*\)\.yml$$/\1/p' | xargs)"; exit 2; }
 	@$(STEP) "Drill $(DRILL)" "build/reports/$(DRILL)/report.json has the reasons" $(PLAY) playbooks/drill_$(DRILL).yml
 
-lint: bootstrap ## ruff, mypy, yamllint, ansible-lint, syntax of every playbook
+lint: bootstrap ## ruff, mypy, yamllint, ansible-lint, syntax of every playbook, documentation
 	@$(STEP) "ruff" "run '.venv/bin/ruff check --fix .' and read what is left" $(BIN)/ruff check .
 	@$(STEP) "mypy" "see the lines above" $(BIN)/mypy
 	@$(STEP) "yamllint" "see the lines above" $(BIN)/yamllint --strict .
 	@$(STEP) "ansible-lint" "see the lines above" $(BIN)/ansible-lint --offline --profile production
+	@for inventory in $(INVENTORIES); do \
+		$(STEP) "Syntax of every playbook with $$inventory" "see the lines above" \
+			$(BIN)/ansible-playbook --syntax-check -i $$inventory $(PLAYBOOKS) >build/syntax.log || { cat build/syntax.log; exit 1; }; \
+	done
+	@$(STEP) "Documentation of every module and role" "ansible-doc names the file above" \
+		$(BIN)/ansible-doc -t module -M library $(basename $(notdir $(wildcard library/*.py))) >/dev/null
+	@$(BIN)/ansible-doc -t role -r roles $(notdir $(wildcard roles/*)) >/dev/null
 
 unit: bootstrap ## tests that need nothing but Python and network namespaces
 	@$(STEP) "Unit tests" "run one alone: .venv/bin/pytest tests/unit -k NAME" $(BIN)/pytest tests/unit
@@ -96,10 +106,18 @@ lab-test: ## the lab that is up: smoke, packets on the wire, failures
 	@$(STEP) "Tests of the lab" "'make status' shows the nodes; run one alone: .venv/bin/pytest tests/lab -k NAME" \
 		$(BIN)/pytest tests/lab
 
-test: ## everything that can be tested, the lab included
+molecule: images ## each role on containers of its own, from a bare host to behaviour: ROLE=og_router for one
+	@$(STEP) "Molecule $(or $(ROLE),(all scenarios))" "build/molecule/<scenario>.log has all of it; .venv/bin/molecule -c .config/molecule/config.yml converge -s SCENARIO leaves the containers up" \
+		$(BIN)/python scripts/molecule_run.py $(ROLE)
+
+test: ## everything that can be tested in CI's time, the lab included
 	@$(MAKE) lint unit native-test bpf-test container-test lab
 	@$(STEP) "A second run changes nothing" "the tasks that say 'changed' above are not idempotent" scripts/unchanged $(PLAY) site.yml
 	@$(MAKE) lab-test
+
+test-all: ## test, every Molecule scenario, every drill
+	@$(MAKE) test molecule
+	@for drill in $(DRILLS); do $(MAKE) drill DRILL=$$drill; done
 
 bench: native ## ns per packet: data plane, agent programs, tables; JSON and a picture in build/bench
 	@$(STEP) "Measure the data plane" "see the lines above" $(IN_BUILD) python3 native/bench/run.py --output build/bench
