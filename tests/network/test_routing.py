@@ -243,7 +243,7 @@ def bfd_is_up_since(site: Site, name: str, moment: float) -> bool:
 
 
 def test_a_stopped_and_started_gobgpd_makes_one_session(site: Site) -> None:
-    """The neighbour's BFD session of the old process must not outlive it: its end would take the new BGP session along."""
+    """The neighbour's BFD session of the old process must not outlive it: its end would take the new session along."""
     before = connections(site)[address("ogh_w1")]
     site.execute("ogh_w1", "systemctl", "restart", "gobgpd.service")
     started = time.monotonic()
