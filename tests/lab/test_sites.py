@@ -111,6 +111,38 @@ def test_nodes_reach_the_other_sites_nodes_and_sids(lab: Lab, site: str) -> None
     assert f"From {trunk.split('/')[0]}" in answer
 
 
+# -- What each node knows of the other site --------------------------------------------------------------------------
+
+
+def test_every_node_knows_the_gateways_of_both_sites(lab: Lab) -> None:
+    """A hasher may have to send to any router, and an agent to take from any gateway."""
+    routers = {node.name for node in lab.group("ogr")}
+    for hasher in lab.group("ogh"):
+        tables = hasher.json("cat /var/lib/og/hasher.tables.json")
+        assert {member["name"] for member in tables["routers"]} == routers
+        assert sorted(tables["sites"]) == ["east", "west"]
+    gateways = sorted(f"{locator}/64" for locator in tables["gateways"])
+    assert len(gateways) == len(lab.group("ogr")) + len(lab.group("ogh"))
+    for agent in lab.group("agent"):
+        assert sorted(agent.json("cat /etc/og/agent.json")["gateways"]) == gateways
+
+
+@pytest.mark.parametrize("site", ["w", "e"])
+def test_each_site_keeps_its_own_statistics(lab: Lab, site: str) -> None:
+    """And those of the core are the first monitor's."""
+    monitor = lab.node(f"mon_{site}1")
+    url = monitor.json("cat /etc/og/stats.json")["url"]
+    query = "SELECT last(cpu) FROM og_host WHERE time > now() - 1m GROUP BY host"
+    wanted = {name for name in lab.names if name.split("_")[1][0] == site and not name.startswith("build")}
+    wanted |= {"rtr_c1"} if wanted & {"mon_e1"} else set()
+
+    def seen() -> set[str]:
+        asked = f"curl -sfgG '{url}/query' --data-urlencode db=og --data-urlencode 'q={query}'"
+        return {row["tags"]["host"] for row in monitor.json(asked)["results"][0].get("series", [])}
+
+    wait_for(f"statistics of {', '.join(sorted(wanted))}", lambda: seen() == wanted, timeout=60)
+
+
 # -- Consul ---------------------------------------------------------------------------------
 
 
