@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from og import running
 from og.jsonsock import SocketError, request
 from og.telemetry import Telemetry, TelemetryError, default_path
 
@@ -32,6 +33,7 @@ class Paths:
 
     config: Path = Path("/etc/og")
     runtime: Path = Path("/run/og")
+    releases: Path = running.ROOT
 
     def role(self) -> str | None:
         """Return `hasher` or `router` by the data plane's options file; None on a host without one."""
@@ -91,8 +93,19 @@ def status(paths: Paths, interval_s: float) -> Facts:
         facts["role"] = facts["role"] or "agent"
     if not facts["role"]:
         facts["problems"].append(f"neither a gateway node nor an application host: nothing in {paths.config}")
+    facts["release"] = _release(paths, facts["role"])
     facts["ok"] = not facts["problems"]
     return facts
+
+
+def _release(paths: Paths, role: str) -> Facts:
+    """Return which release is current, which was before, and which one each program was started from."""
+    units = running.units(role, root=paths.releases)
+    return {
+        "current": running.current(paths.releases),
+        "previous": running.previous(paths.releases),
+        "running": {unit.name: unit.release for unit in units},
+    }
 
 
 def _data_plane(paths: Paths, role: str, interval_s: float, problems: list[str]) -> Facts:

@@ -40,7 +40,7 @@ def status(nodes: dict[str, Facts]) -> str:
     """One line per node, then what is wrong, then the members' weights as the control daemons see them."""
     header = ("node", "role", "ok", "tables", "digest", "members", "pins", "half-open", "rx/s", "tx/s", "drops/s")
     text = table(header, [_status_row(name, facts) for name, facts in nodes.items()])
-    text += _versions(nodes)
+    text += _versions(nodes) + _releases(nodes)
     problems = [(name, problem) for name, facts in nodes.items() for problem in facts.get("problems", [])]
     if problems:
         text += "\n" + table(("node", "problem"), problems)
@@ -131,6 +131,22 @@ def _versions(nodes: dict[str, Facts]) -> str:
         if len(digests) > 1:
             text += f"\n{role}s run {len(digests)} different tables\n"
     return text
+
+
+def _releases(nodes: dict[str, Facts]) -> str:
+    """Say when nodes have different releases, or programs of a node were started from another one."""
+    lines = []
+    current = {str(facts["release"]["current"]) for facts in nodes.values() if "release" in facts} - {""}
+    if len(current) > 1:
+        lines.append(f"nodes have {len(current)} different releases: {', '.join(sorted(current))}")
+    for name, facts in nodes.items():
+        release = facts.get("release", {"running": {}})
+        lines += [
+            f"{name}: {unit} runs release {other}, current is {release['current']}"
+            for unit, other in release["running"].items()
+            if other not in ("", release["current"])
+        ]
+    return "".join(f"\n{line}\n" for line in lines)
 
 
 def _members(nodes: dict[str, Facts]) -> list[tuple[object, ...]]:

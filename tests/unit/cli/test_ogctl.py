@@ -287,3 +287,22 @@ def test_tables_align_and_tell_who_disagrees():
     assert "routers run 2 different tables" in text
     assert "different" not in show.status({"a": {**facts, "digest": "11"}, "b": {**facts, "digest": "11"}})
     assert show.table(("n",), []) == "n\n"
+
+
+def test_releases_that_differ_are_said():
+    def facts(current, running):
+        return {"problems": [], "release": {"current": current, "previous": "", "running": {"og-router": running}}}
+
+    assert "release" not in show.status({"x": facts("a", "a"), "y": facts("a", "a")})
+    text = show.status({"x": facts("a", "a"), "y": facts("b", "a")})
+    assert "nodes have 2 different releases: a, b" in text
+    assert "y: og-router runs release a, current is b" in text
+
+
+def test_status_tells_the_release(node, tmp_path):
+    (tmp_path / "og/releases/0123456789abcdef").mkdir(parents=True)
+    (tmp_path / "og/releases/0123456789abcdef/manifest.json").write_text("{}")
+    (tmp_path / "og/current").symlink_to("releases/0123456789abcdef")
+    paths = Paths(node.paths.config, node.paths.runtime, tmp_path / "og")
+    router(node)
+    assert status(paths, 0)["release"]["current"] == "0123456789abcdef"
