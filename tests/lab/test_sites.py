@@ -129,8 +129,8 @@ def test_every_node_knows_the_gateways_of_both_sites(lab: Lab) -> None:
 
 @pytest.mark.parametrize("site", ["w", "e"])
 def test_each_site_keeps_its_own_statistics(lab: Lab, site: str) -> None:
-    """Each node's points are where its configuration says: at the monitor of its site. Not the clients': they are outside
-    the SR domain, and the edge filter drops what they send to a monitor.
+    """Each node's points are where its configuration says: at the monitor of its site. Not the clients': they are
+    outside the SR domain, and the edge filter drops what they send to a monitor.
     """
     monitor = lab.node(f"mon_{site}1")
     url = monitor.json("cat /etc/og/stats.json")["url"]
