@@ -1,0 +1,379 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: take a member of a site out of service without breaking a connection, and bring it back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: og_drain
+short_description: Drain or restore a member of an Occam Gateway site
+version_added: "1.0.0"
+description:
+  - A drained member gets no new flows and keeps those it has. Runs on the member itself, for V(site) on a router of it.
+  - Servers and routers are marked by the key C(og/<site>/drain/<name>) in Consul, which the control daemons follow.
+    A hasher withdraws its service addresses, by C(og-health --drain).
+  - Then waits until the member is idle, or until the time is up.
+author:
+  - The Occam Gateway authors
+requirements:
+  - a Consul agent on the host, but for V(hasher)
+attributes:
+  check_mode:
+    support: full
+    description: Reads the state and what is still going on. Neither changes nor waits.
+  diff_mode:
+    support: full
+    description: Shows who is drained, before and after.
+  platform:
+    support: full
+    platforms: linux
+    description: Runs on nodes of the gateway.
+options:
+  name:
+    description: Name of the member, as Consul knows the node; for V(site) the name of the site.
+    type: str
+    required: true
+  kind:
+    description:
+      - V(agent) is an application host. It is idle when no connection to its services is open.
+      - V(router) and V(hasher) are idle when no packet of a client comes any more. Pins that are left are of no use.
+      - V(site) is all servers of a site, O(members), idle when the router's probes find no connection on any of them.
+    type: str
+    choices: [agent, router, hasher, site]
+    required: true
+  site:
+    description: Its site, which is the name of Consul's datacenter.
+    type: str
+    required: true
+  members:
+    description: Names of the servers of the site. Required for V(site).
+    type: list
+    elements: str
+  state:
+    description: Whether the member is out of service.
+    type: str
+    choices: [drained, active]
+    default: drained
+  reason:
+    description: Kept as the value of the key, for people.
+    type: str
+    default: og_drain
+  timeout_s:
+    description: How long to wait until the member is idle, in seconds. 0 does not wait.
+    type: int
+    default: 300
+  settle_s:
+    description: For how long it must be idle without a break, in seconds.
+    type: int
+    default: 5
+  fail_on_timeout:
+    description: Whether it is an error when time is up. The member stays drained in either case.
+    type: bool
+    default: true
+  consul_url:
+    description: HTTP API of the Consul agent.
+    type: str
+    default: http://127.0.0.1:8500
+  consul_token:
+    description: Token for it, where access is controlled.
+    type: str
+  health_program:
+    description: The health daemon's program, for a hasher.
+    type: path
+    default: /opt/og/current/bin/og-health
+  health_url:
+    description: Where the health daemon answers.
+    type: str
+    default: http://127.0.0.1:9441/health
+  agent_status:
+    description: The agent's status file.
+    type: path
+    default: /run/og/agent.status.json
+  telemetry_socket:
+    description: Telemetry of the data plane. Default is the socket of og-router or og-hasher.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Drain a server and wait until its last connection has ended
+  og_drain:
+    name: "{{ inventory_hostname }}"
+    kind: agent
+    site: "{{ og_site }}"
+    timeout_s: 1800
+
+- name: Bring it back
+  og_drain:
+    name: "{{ inventory_hostname }}"
+    kind: agent
+    site: "{{ og_site }}"
+    state: active
+
+- name: Send new flows to the other site, and wait a minute at most
+  og_drain:
+    name: west
+    kind: site
+    site: west
+    members: "{{ groups['agents'] | intersect(groups['site_west']) }}"
+    timeout_s: 60
+    fail_on_timeout: false
+"""
+
+RETURN = r"""
+actions:
+  description: What was written, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+  sample: ["drain agent_w1"]
+idle:
+  description: Whether nothing is going on any more.
+  returned: when it is to be drained
+  type: bool
+left:
+  description: What is still going on.
+  returned: when it is to be drained
+  type: int
+  sample: 0
+unit:
+  description: What is counted.
+  returned: when it is to be drained
+  type: str
+  sample: connections
+progress:
+  description: What was going on, at the start, every ten seconds and at the end.
+  returned: when it waited
+  type: list
+  elements: dict
+  sample:
+    - {after_s: 0.0, left: 14, unit: connections}
+    - {after_s: 10.0, left: 3, unit: connections}
+    - {after_s: 17.1, left: 0, unit: connections}
+"""
+
+import http.client
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.og_consul_kv import Kv, KvError
+from ansible.module_utils.og_drain import (
+    AGENT,
+    HASHER,
+    KINDS,
+    ROUTER,
+    SITE,
+    DrainError,
+    Load,
+    Watch,
+    agent_load,
+    apply,
+    member_load,
+    names_of,
+    packet_load,
+    plan,
+    wait,
+)
+from ansible.module_utils.og_telemetry import Telemetry, TelemetryError, default_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEALTH_TIMEOUT_S = 5.0
+CONFIRM_S = 15.0
+SAMPLE_S = 1.0  # a gateway node's packets are counted over this time
+
+
+class Marks:
+    """Drain marks of servers and routers: keys in Consul."""
+
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        self._kv = Kv(parameters["consul_url"], parameters["site"], parameters["consul_token"])
+        self._prefix = f"og/{parameters['site']}/drain/"
+        self._reason = parameters["reason"]
+
+    def read(self) -> set[str]:
+        """Return who is drained."""
+        return {key.removeprefix(self._prefix) for key in self._kv.keys(self._prefix)} - {""}
+
+    def write(self, name: str, *, drain: bool) -> None:
+        """Set or remove one mark."""
+        if drain:
+            self._kv.put(self._prefix + name, self._reason)
+        else:
+            self._kv.delete(self._prefix + name)
+
+
+class HealthDaemon:
+    """The drain of a hasher: its health daemon withdraws the service addresses."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+        self._url = module.params["health_url"]
+        self._name = module.params["name"]
+
+    def read(self) -> set[str]:
+        """Return the hasher's name when it is drained."""
+        parts = urlsplit(self._url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=HEALTH_TIMEOUT_S)
+        try:
+            connection.request("GET", parts.path or "/")
+            drained = json.loads(connection.getresponse().read())["drained"]
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            raise DrainError(f"og-health at {self._url}: {error!r}. Is og-health.service running?") from error
+        finally:
+            connection.close()
+        return {self._name} if drained else set()
+
+    def write(self, name: str, *, drain: bool) -> None:
+        """Tell the daemon, and wait until it says so itself."""
+        program = self._module.params["health_program"]
+        if not Path(program).exists():
+            raise DrainError(f"health_program: {program} does not exist; nothing was changed")
+        code, out, err = self._module.run_command([program, "--drain" if drain else "--undrain"])
+        if code:
+            raise DrainError(f"{program}: {(err or out).strip()}")
+        deadline = time.monotonic() + CONFIRM_S
+        while (name in self.read()) is not drain:
+            if time.monotonic() > deadline:
+                raise DrainError(f"og-health does not follow: drained is still {not drain} after {CONFIRM_S:.0f} s")
+            time.sleep(0.2)
+
+
+def looker(parameters: dict[str, Any]) -> Callable[[], Load]:
+    """Return a function that says what is still going on. Raises DrainError when called."""
+    kind = parameters["kind"]
+    if kind == AGENT:
+        return lambda: read_agent(Path(parameters["agent_status"]))
+    role = ROUTER if kind == SITE else kind
+    telemetry = Telemetry(parameters["telemetry_socket"] or default_path(role))
+    if kind == SITE:
+        return lambda: member_load(read_members(telemetry), parameters["members"])
+    last: dict[str, int] = query(telemetry, "/og/counters")
+
+    def packets() -> Load:
+        nonlocal last
+        time.sleep(SAMPLE_S)
+        before, last = last, query(telemetry, "/og/counters")
+        return packet_load(kind, before, last)
+
+    return packets
+
+
+def read_agent(file: Path) -> Load:
+    """Return an application host's open connections."""
+    try:
+        status = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DrainError(f"{file}: {error}. Is og-agent running?") from error
+    try:
+        return agent_load(status, time.time())
+    except DrainError as error:
+        raise DrainError(f"{file}: {error}") from error
+
+
+def query(telemetry: Telemetry, command: str) -> dict[str, Any]:
+    """Ask the data plane one thing."""
+    try:
+        answer: dict[str, Any] = telemetry.query(command)
+    except TelemetryError as error:
+        raise DrainError(f"data plane: {error}") from error
+    return answer
+
+
+def read_members(telemetry: Telemetry) -> dict[str, Any]:
+    """Return all members a router probes; the data plane tells 32 at a time."""
+    members: dict[str, Any] = {}
+    while page := query(telemetry, f"/og/members,{len(members)}"):
+        if set(page) <= set(members):
+            break
+        members |= page
+    return members
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Read, plan, and unless in check mode write and wait; return the module's result."""
+    parameters = module.params
+    drain = parameters["state"] == "drained"
+    names = names_of(parameters["kind"], parameters["name"], parameters["members"])
+    for name in [*names, parameters["site"]]:
+        if not name or "/" in name or name.split() != [name]:
+            raise DrainError(f"{name!r} is not the name of a node or site")
+    # Who could not be watched is not drained in the first place.
+    look = looker(parameters) if drain else None
+    load = look() if look else None
+    marks = HealthDaemon(module) if parameters["kind"] == HASHER else Marks(parameters)
+    before = marks.read()
+    steps = plan(names, before, drain=drain)
+    result: dict[str, Any] = {
+        "changed": bool(steps),
+        "actions": [str(step) for step in steps],
+        "diff": {
+            "before": {"drained": sorted(before & set(names))},
+            "after": {"drained": sorted(apply(steps, before) & set(names))},
+        },
+    }
+    if not module.check_mode:
+        for step in steps:
+            marks.write(step.name, drain=step.drain)
+        if steps and marks.read() & set(names) != (set(names) if drain else set()):
+            raise DrainError("somebody else has changed what was just written; run it again")
+        if look and parameters["timeout_s"]:
+            return result | wait_until_idle(module, look)
+    if load is not None:
+        result |= {"idle": not load.left, "left": load.left, "unit": load.unit}
+    return result
+
+
+def wait_until_idle(module: AnsibleModule, look: Callable[[], Load]) -> dict[str, Any]:
+    """Wait; fail when time is up, unless that is no error."""
+    name, timeout_s = module.params["name"], module.params["timeout_s"]
+    watch = Watch(module.params["settle_s"], timeout_s)
+    idle = wait(watch, look, time.monotonic, time.sleep)
+    left = watch.last or Load(0, "")
+    result = {"idle": idle, "left": left.left, "unit": left.unit, "progress": watch.progress}
+    if not idle and module.params["fail_on_timeout"]:
+        module.fail_json(
+            msg=f"{name} is drained, but not idle after {timeout_s} s: {left}. It gets no new flows; "
+            "raise timeout_s, or end the drain with state: active",
+            changed=True,
+            **result,
+        )
+    return result
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        {
+            "name": {"type": "str", "required": True},
+            "kind": {"type": "str", "choices": list(KINDS), "required": True},
+            "site": {"type": "str", "required": True},
+            "members": {"type": "list", "elements": "str"},
+            "state": {"type": "str", "choices": ["drained", "active"], "default": "drained"},
+            "reason": {"type": "str", "default": "og_drain"},
+            "timeout_s": {"type": "int", "default": 300},
+            "settle_s": {"type": "int", "default": 5},
+            "fail_on_timeout": {"type": "bool", "default": True},
+            "consul_url": {"type": "str", "default": "http://127.0.0.1:8500"},
+            "consul_token": {"type": "str", "no_log": True},
+            "health_program": {"type": "path", "default": "/opt/og/current/bin/og-health"},
+            "health_url": {"type": "str", "default": "http://127.0.0.1:9441/health"},
+            "agent_status": {"type": "path", "default": "/run/og/agent.status.json"},
+            "telemetry_socket": {"type": "path"},
+        },
+        supports_check_mode=True,
+        required_if=[("kind", SITE, ("members",))],
+    )
+    try:
+        result = run(module)
+    except (DrainError, KvError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
