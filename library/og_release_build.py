@@ -92,9 +92,11 @@ from ansible.module_utils.basic import AnsibleModule
 PROGRAMS = {"og-hasher": "hasher/og-hasher", "og-router": "router/og-router", "og-port": "port/og-port"}
 PYTHON_PROGRAMS = {
     "og-agent": "og.agent",
+    "og-agent-kernel": "og.agent.kernel",
     "og-control": "og.control",
     "og-health": "og.health",
     "og-load": "og.load",
+    "og-srv6": "og.srv6",
     "og-stats": "og.stats",
     "ogctl": "og.cli",
 }

@@ -206,7 +206,7 @@ def status(config: AgentConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def _signals(*numbers: int) -> Iterator[int]:
+def signals(*numbers: int) -> Iterator[int]:
     """Yield a descriptor on which the numbers of arriving signals can be read."""
     read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = signal.set_wakeup_fd(write_end)
@@ -246,7 +246,7 @@ def _apply(old: AgentConfig, new: AgentConfig, maps: dict[str, bpf.BpfMap]) -> d
     return maps
 
 
-def _write_status(path: Path, state: Mapping[str, Any]) -> None:
+def write_status(path: Path, state: Mapping[str, Any]) -> None:
     """Replace the status file in one step."""
     text = json.dumps({"pid": os.getpid(), "time": time.time(), **state})
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
@@ -281,14 +281,14 @@ class _Running:
         header = self.config.bpf_dir / "og_counters.h"
         try:
             figures = {"services": self.reporter.turn(self.config), "counters": read_counters(self.maps, header)}
-            _write_status(self.config.status_file, attachment(self.config) | figures)
+            write_status(self.config.status_file, attachment(self.config) | figures)
         except OSError as error:
             log.warning("report: %s", error)
 
 
 def run(path: Path, config: AgentConfig) -> None:
     """Attach, then report until told to stop. Leaves everything attached."""
-    with _signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as arrived:
+    with signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as arrived:
         running = _Running(path, config)
         notify("READY=1\nSTATUS=attached")
         while True:

@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 from library import srv6_route, srv6_route_info
 from tests.unit.conftest import ROOT
 from tests.unit.srv6.words import BODIES, TYPES, line, route_sets, unicast
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.netns,
@@ -354,6 +357,60 @@ def test_info_reads_what_is_there(space: str, run: Run) -> None:
         run({name: value for name, value in first.items() if name not in ("protocol", "counted")})["changed"] is False
     )
     assert "og-none" in run(module=srv6_route_info, netns="og-none")["msg"]
+
+
+def og_srv6(space: str, what: str, document: Any, file: Path) -> tuple[int, str, str]:
+    file.write_text(document if isinstance(document, str) else json.dumps(document))
+    command = ["ip", "netns", "exec", space, sys.executable, "-m", "og.srv6", what, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_program_for_boot_does_the_same(space: str, run: Run, tmp_path: Path) -> None:
+    routes = [unicast({"seg6local": {"action": "End"}}), {"prefix": "5f00:7::/64", "type": "blackhole"}]
+    document = {"purge": True, "routes": routes}
+    code, output, _ = og_srv6(space, "check", document, tmp_path / "routes.json")
+    assert (code, output.splitlines()[0]) == (1, "add 5f00:1:31:10::/80 table 254 metric 1024")
+    assert kernel_routes(space) == []
+    assert og_srv6(space, "apply", document, tmp_path / "routes.json")[0] == 0
+    assert kernel_routes(space) == lines(routes)
+    assert og_srv6(space, "check", document, tmp_path / "routes.json")[:2] == (0, "")
+    assert run(*routes, purge=True)["changed"] is False
+    assert og_srv6(space, "apply", {"purge": True, "routes": []}, tmp_path / "routes.json")[0] == 0
+    assert kernel_routes(space) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "code", "message"),
+    [
+        ("{", 2, "routes.json: not JSON: "),
+        ([], 2, "routes.json: routes: missing, or not a list"),
+        ({"routes": [7]}, 2, "routes.json: routes[0]: not an object"),
+        ({"routes": [], "table": 7}, 2, "routes.json: table: unknown"),
+        ({"routes": [], "protocol": 2}, 2, "routes.json: protocol: 2 is not a number within 5..255"),
+        (
+            {"routes": [unicast({"seg6local": {"action": "End.Z"}})]},
+            2,
+            "routes[0].seg6local.action: 'End.Z' is not",
+        ),
+        ({"routes": [unicast({"seg6local": {"action": "End"}}, device="none0")]}, 2, "no such device: none0"),
+        (
+            {"routes": [unicast({"seg6local": {"action": "End.X", "nh6": "fe80::1", "flavors": ["psp"]}})]},
+            1,
+            "og-srv6: add 5f00:1:31:10::/80 table 254 metric 1024: ",
+        ),
+    ],
+)
+def test_the_program_for_boot_says_what_is_wrong(
+    space: str, tmp_path: Path, document: Any, code: int, message: str
+) -> None:
+    found, _, errors = og_srv6(space, "apply", document, tmp_path / "routes.json")
+    if code == 1 and found == 0:
+        pytest.skip("this kernel takes End.X with psp: nothing to refuse")
+    assert found == code
+    assert message in errors
+    assert "Traceback" not in errors
+    assert kernel_routes(space) == []
 
 
 steps = st.lists(

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`og-srv6 apply FILE`: bring the kernel's SRv6 routes to what the file says, as the module srv6_route does. For boot.
+
+The file: `{"protocol": 83, "purge": true, "routes": [...]}`, routes with the options of srv6_route.
+`og-srv6 check FILE` only says what differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from .kernel import KernelError, execute, missing_devices, observe
+from .plan import plan, say
+from .route import MIN_PROTOCOL, PROTOCOL, Route, RouteError, check, parse
+
+EXIT_NOT_SO, EXIT_FILE = 1, 2
+
+
+def read(text: str) -> tuple[list[Route], int, bool]:
+    """Return routes, protocol and whether to purge. Raises RouteError naming the place of what is wrong."""
+    try:
+        document: Any = json.loads(text)
+    except ValueError as error:
+        raise RouteError(f"not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("routes"), list):
+        raise RouteError("routes: missing, or not a list")
+    unknown = sorted(set(document) - {"protocol", "purge", "routes"})
+    if unknown:
+        raise RouteError(f"{unknown[0]}: unknown")
+    protocol = document.get("protocol", PROTOCOL)
+    if not isinstance(protocol, int) or not MIN_PROTOCOL <= protocol <= 255:
+        raise RouteError(f"protocol: {protocol!r} is not a number within {MIN_PROTOCOL}..255")
+    routes = []
+    for at, item in enumerate(document["routes"]):
+        if not isinstance(item, dict):
+            raise RouteError(f"routes[{at}]: not an object")
+        routes.append(parse(item, f"routes[{at}]"))
+    check(routes)
+    return routes, protocol, bool(document.get("purge", False))
+
+
+def run(file: Path, *, change: bool) -> int:
+    """Apply or compare; return the exit status."""
+    wanted, protocol, purge = read(file.read_text(encoding="utf-8"))
+    with IPRoute() as netlink:
+        actions = plan(wanted, observe(netlink), protocol, purge=purge)
+        lacking = missing_devices(netlink, wanted)
+        if lacking:
+            raise RouteError(f"no such device: {', '.join(lacking)}")
+        if change:
+            execute(netlink, actions, protocol)
+    for action in actions:
+        print(say(action))
+    return EXIT_NOT_SO if actions and not change else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 = as the file says, 1 = differs, or the kernel refuses; 2 = the file is wrong."""
+    parser = argparse.ArgumentParser(prog="og-srv6", description="SRv6 routes of the kernel, from a file.")
+    parser.add_argument("what", choices=["apply", "check"])
+    parser.add_argument("file", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        return run(options.file, change=options.what == "apply")
+    except (OSError, UnicodeDecodeError, RouteError) as error:
+        print(f"og-srv6: {options.file}: {error}", file=sys.stderr)
+        return EXIT_FILE
+    except KernelError as error:
+        print(f"og-srv6: {error}", file=sys.stderr)
+        return EXIT_NOT_SO
+
+
+if __name__ == "__main__":
+    sys.exit(main())
