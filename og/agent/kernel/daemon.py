@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`og-agent-kernel`: an application host without eBPF. The kernel's seg6local takes the gateway's packets.
+"""An application host without eBPF: the kernel's seg6local takes the gateway's packets.
 
 Routes and packet filter are files that the unit applies (`og-srv6 apply`, `nft`). What is left is done here: the
 service addresses, an answer to probes, and the load. Nothing of a flow is known here: no new connection is declined,
@@ -8,7 +8,6 @@ no packet goes back along its way, none is passed on to the next server.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import ipaddress
 import json
@@ -18,7 +17,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -45,12 +43,11 @@ log = logging.getLogger("og-agent-kernel")
 # native/lib/og_wire.h; a test compares
 ACCEPT, PROBE = 0x0010, 0x0020
 PROBE_PORT, PROBE_VERSION, REQUEST, REPLY, ROLE_AGENT, SERVING, DRAINING = 20295, 1, 1, 2, 3, 0x01, 0x02
-PROBE_FORMAT = struct.Struct("!BBBBI8s8s8sQIIQ")
+PROBE_FORMAT = struct.Struct("!BBBBI8s8sQQIIQ")
 PROBES_PER_S = 1000
 
 _FREEBIND = 78  # IPV6_FREEBIND: the source of an answer is a SID, which is no address of an interface
 _FUNCTION = 64 - 16  # place of the function in the lower half of a SID
-EXIT_CONFIG = 2
 
 
 @dataclass(frozen=True)
@@ -229,31 +226,3 @@ def reload(path: Path, config: AgentConfig, route: Any) -> AgentConfig:  # noqa:
         return config
     log.info("reloaded %s", path)
     return fresh
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="og-agent-kernel", description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("/etc/og/agent.json"), metavar="FILE")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--check-config", action="store_true", help="check the file and exit; 2 if it is wrong")
-    what.add_argument("--status", action="store_true", help="print the state as JSON; 1 if the SIDs are not routed")
-    options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    try:
-        config = configuration.load(options.config)
-        if options.check_config:
-            return 0
-        if options.status:
-            state = status(config)
-            return 0 if state["attached"] else 1
-        run(options.config, config)
-    except configuration.ConfigError:
-        return EXIT_CONFIG
-    except OSError:
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
