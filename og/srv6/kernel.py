@@ -20,10 +20,11 @@ from pyroute2.netlink import (
     NLM_F_EXCL,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
+    nlmsg,
 )
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg_base
 
 from . import codec
 from .plan import Action, Delete, Observed, Put, say, undo
@@ -48,11 +49,11 @@ class KernelError(Exception):
         self.number, self.left = number, list(left)
 
 
-class _Message(rtmsg):  # type: ignore[misc] # pyroute2 has no types
-    """A route message whose RTA_ENCAP is bytes."""
+class _Message(rtmsg_base, nlmsg):  # type: ignore[misc] # pyroute2 has no types
+    """A route message whose RTA_ENCAP is bytes. A subclass of rtmsg would inherit its table of attributes, once used."""
 
     __slots__ = ()
-    nla_map = tuple((name, "cdata" if name == "RTA_ENCAP" else kind) for name, kind in rtmsg.nla_map)
+    nla_map = tuple((name, "cdata" if name == "RTA_ENCAP" else kind) for name, kind in rtmsg_base.nla_map)
 
 
 def _request(netlink: Any, message: _Message, kind: int, flags: int) -> list[Any]:  # noqa: ANN401

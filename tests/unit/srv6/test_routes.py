@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from og.srv6 import codec
 from og.srv6.plan import Delete, Observed, Put, apply, plan, plan_absent, say, show, undo
 from og.srv6.route import Encap, Local, Opaque, Route, RouteError, check, describe, parse
+from tests.unit.conftest import ROOT
 from tests.unit.srv6.words import BODIES, SIDS, route_sets, routes, unicast
 
 OURS, OTHERS = 83, 11
@@ -160,6 +163,25 @@ def test_counters_are_read() -> None:
     payload = codec.attribute(1, struct.pack("=I", 1)) + codec.attribute(10 | 0x8000, values)
     assert codec.counters(payload) == {"packets": 5, "bytes": 640, "errors": 1}
     assert codec.decode(7, payload) == Local("End", counters=True)
+
+
+def test_the_attribute_is_bytes_whoever_has_read_routes_before() -> None:
+    """pyroute2 keeps a table of attributes per class, inherited by subclasses: a process of its own starts without."""
+    code = """
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+rtmsg()
+from og.srv6 import codec, kernel
+from og.srv6.route import parse
+route = parse({"prefix": "5f00::/80", "device": "v0", "seg6local": {"action": "End", "counters": True}})
+message = kernel._message(route, 83, {"v0": 7})
+message.encode()
+found = kernel._Message(message.data)
+found.decode()
+assert codec.decode(found.get_attr("RTA_ENCAP_TYPE"), found.get_attr("RTA_ENCAP")) == route.body
+assert codec.counters(found.get_attr("RTA_ENCAP")) == {"packets": 0, "bytes": 0, "errors": 0}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- the plan
