@@ -50,7 +50,7 @@ class KernelError(Exception):
 
 
 class _Message(rtmsg_base, nlmsg):  # type: ignore[misc] # pyroute2 has no types
-    """A route message whose RTA_ENCAP is bytes. A subclass of rtmsg would inherit its table of attributes, once used."""
+    """A route message whose RTA_ENCAP is bytes. A subclass of rtmsg would inherit its table of attributes."""
 
     __slots__ = ()
     nla_map = tuple((name, "cdata" if name == "RTA_ENCAP" else kind) for name, kind in rtmsg_base.nla_map)

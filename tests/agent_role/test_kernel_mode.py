@@ -6,6 +6,7 @@ The gateway's envelopes are made by that namespace's own kernel (seg6 encapsulat
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -153,7 +154,7 @@ def peer() -> Iterator[Peer]:
 
 
 def status(peer: Peer) -> dict[str, Any]:
-    found: dict[str, Any] = peer.node.json("/opt/og/current/bin/og-agent-kernel --status")
+    found: dict[str, Any] = json.loads(peer.node.sh("/opt/og/current/bin/og-agent-kernel --status", check=False))
     return found
 
 
@@ -324,7 +325,8 @@ def test_it_serves_without_its_daemon_and_after_a_start_from_nothing(peer: Peer)
 def test_a_kernel_that_lacks_it_is_refused(peer: Peer) -> None:
     """The trial's answer is put in its place: this kernel lacks nothing."""
     before = peer.node.sh("cat /etc/og/agent.json; ip -6 route show table all")
-    output = play("-e", "__og_agent_kernel_trial='echo SRv6 behaviours'", "-e", "og_agent_fabric_mtu=1800", fails=True)
+    lacks = {"__og_agent_kernel_trial": "echo SRv6 behaviours", "og_agent_fabric_mtu": 1800}
+    output = play("-e", json.dumps(lacks), fails=True)
     words = " ".join(output.split())
     assert (
         "og_agent_mode kernel cannot work on agent_w1, its kernel lacks SRv6 behaviours. Nothing was changed." in words

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -35,9 +39,6 @@ from hypothesis import strategies as st
 
 from library import og_drain
 from tests.unit.conftest import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Run = Callable[..., dict[str, Any]]
 
@@ -384,3 +385,35 @@ def test_consul_that_refuses(run: Run, standin: Standin, status: Callable[[int],
     standin.status = 403
     assert "status 403: Permission denied" in run()["msg"]
     assert standin.keys == {}
+
+
+def test_the_controller_shows_what_is_left(standin: Standin, status: Callable[[int], None], tmp_path: Path) -> None:
+    """The action plugin, in a real run of Ansible: the connections end once it has said that they are there."""
+    status(3)
+    options = {
+        "name": "agent_w1",
+        "kind": "agent",
+        "site": "west",
+        "consul_url": standin.url,
+        "agent_status": str(tmp_path / "agent.status.json"),
+        "settle_s": 0,
+        "timeout_s": 300,
+    }
+    playbook = tmp_path / "drain.yml"
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [{"og_drain": options}]}
+    playbook.write_text(json.dumps([play]))
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-v", "-i", "localhost,", str(playbook)]
+    variables = ["-e", f"ansible_python_interpreter={sys.executable}"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    shown = []
+    with subprocess.Popen([*command, *variables], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            shown.append(line)
+            if "3 connections left (waiting 300 s at most)" in line:
+                status(0)
+    output = "".join(shown)
+    assert process.returncode == 0, output
+    assert "localhost: agent_w1 drained" in output
+    assert "changed=1" in output
+    assert standin.keys == {"og/west/drain/agent_w1": "og_drain"}
