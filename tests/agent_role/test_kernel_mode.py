@@ -72,7 +72,9 @@ class Peer:
             f"ip sr tunsrc set {sid(ROUTER, ERRORS)}",
         ):
             self.sh(command)
-        node.sh("ip link set fab0 up; ethtool -K fab0 tx off tso off gso off gro off")
+        off = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"]
+        run("nsenter", f"--net=/proc/{node.pid()}/ns/net", "ethtool", "-K", "fab0", *off)  # a bare host has no ethtool
+        node.sh("ip link set fab0 up")
         node.sh(f"ip addr add {HOST}/64 dev fab0 nodad; ip -6 route add default via {GATEWAY} src {HOST}")
 
     def sh(self, script: str, check: bool = True) -> str:
@@ -332,19 +334,3 @@ def test_a_kernel_that_lacks_it_is_refused(peer: Peer) -> None:
         "og_agent_mode kernel cannot work on agent_w1, its kernel lacks SRv6 behaviours. Nothing was changed." in words
     )
     assert peer.node.sh("cat /etc/og/agent.json; ip -6 route show table all") == before
-
-
-def test_the_other_mode_and_back(peer: Peer) -> None:
-    play(mode="ebpf")
-    assert "proto 83" not in peer.node.sh("ip -6 route show table all")
-    assert "og_agent_kernel" not in peer.node.sh("nft list tables")
-    state = peer.node.json("/opt/og/current/bin/og-agent --status")
-    assert (state["attached"], state["daemon"]["running"]) == (True, True)
-    assert "changed=0" in play(mode="ebpf")
-    play()
-    state = status(peer)
-    assert (state["attached"], state["daemon"]["running"], state["problems"]) == (True, True, [])
-    assert "xdp" not in peer.node.sh("ip link show fab0")
-    peer.steer(accept(N), accept(N | LAST, "5f00:1:32::"))
-    assert peer.get(6) == "200 6"
-    assert "changed=0" in play()
