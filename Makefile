@@ -66,7 +66,7 @@ status: ## the nodes: role, state, address, what runs
 smoke: ## 10,000 requests of each site's client, as one JSON line per site
 	@$(BIN)/python -m tests.lab.smoke
 
-drill: ## break something under load and judge what clients saw: DRILL=router_loss | hasher_loss | backend_crash | consul_loss
+drill: ## break something under load and judge what clients saw: DRILL=failover ... (docs/drills.md); DRILL_SHORT=1: a smaller load
 	@[ -f playbooks/drill_$(DRILL).yml ] || { echo "DRILL is one of: $$(ls playbooks | sed -n 's/^drill_\(.*\)\.yml$$/\1/p' | xargs)"; exit 2; }
 	@$(STEP) "Drill $(DRILL)" "build/reports/$(DRILL)/report.json has the reasons" $(PLAY) playbooks/drill_$(DRILL).yml
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m og.drill`: judge a drill from the clients' records; write report.json and timeline.svg."""
+"""`python -m og.drill FOLDER`: judge a drill from what is in its folder; write report.json and timeline.svg there.
+
+In the folder: drill.json (og.drill.records.Plan), `<client>.json` (reports of `og-load --connections`) for each client
+of the plan, `<node>.watch` (lines of og.drill.watch) for each node that was watched.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +11,66 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from og.drill import series
 from og.drill.picture import draw
-from og.drill.report import Connection, Fault, Limits, RecordError, connection, report, timeline
+from og.drill.records import Connection, Plan, RecordError, Seen, connection, plan, seen
+from og.drill.report import report
+
+SUMMARY_LEAVES_OUT = ("share", "share_in_force")
 
 
 def load_records(path: Path) -> list[Connection]:
     """Read the records in a report of `og-load --connections`; the file's stem is the client's name."""
+    rows = _read(path)
+    if not isinstance(rows, dict) or not isinstance(rows.get("records"), list):
+        raise RecordError(f"{path}: no list `records`: og-load needs --connections")
+    return [connection(path.stem, row) for row in rows["records"]]
+
+
+def load_watched(path: Path) -> list[Seen]:
+    """Read what was seen on one node. A last line that was cut off is left out."""
+    lines = path.read_text().split("\n")[:-1]
     try:
-        rows = json.loads(path.read_text())["records"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path}: {error!r}") from None
-    return [connection(path.stem, row) for row in rows]
+        return [seen(path.stem, json.loads(line)) for line in lines]
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from None
+
+
+def load(folder: Path) -> tuple[Plan, list[Connection], list[Seen]]:
+    """Read everything. Raises RecordError naming the file."""
+    data = _read(folder / "drill.json")
+    if not isinstance(data, dict):
+        raise RecordError(f"{folder / 'drill.json'}: not an object")
+    what = plan(data)
+    rows = [row for client in what.clients for row in load_records(folder / f"{client}.json")]
+    watched = [event for path in sorted(folder.glob("*.watch")) for event in load_watched(path)]
+    return what, rows, watched
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: the drill passed, 1: it did not, 2: there is nothing to judge."""
-    parser = argparse.ArgumentParser(prog="og-drill", description=__doc__)
-    parser.add_argument("drill")
-    parser.add_argument("records", type=Path, nargs="+", help="reports of og-load --connections, one per client")
-    parser.add_argument("--fault-at", type=float, required=True, metavar="T", help="seconds since epoch")
-    parser.add_argument("--undone-at", type=float, metavar="T")
-    parser.add_argument(
-        "--killed", action="append", default=[], metavar="BACKEND", help="a server that was itself taken down"
-    )
-    parser.add_argument("--max-broken", type=int, default=0)
-    parser.add_argument("--max-failed-new", type=int)
-    parser.add_argument("--max-restore-ms", type=float)
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    args = parser.parse_args(argv)
+    parser = argparse.ArgumentParser(prog="og-drill", description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    folder = parser.parse_args(argv).folder
     try:
-        clients = {path.stem: load_records(path) for path in args.records}
-        rows = [row for each in clients.values() for row in each]
-        result = report(
-            args.drill,
-            rows,
-            Fault(args.fault_at, args.undone_at, frozenset(args.killed)),
-            Limits(args.max_broken, args.max_failed_new, args.max_restore_ms),
-        )
+        what, rows, watched = load(folder)
+        result = report(what, rows, watched)
     except RecordError as error:
         print(f"og-drill: {error}", file=sys.stderr)
         return 2
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "report.json").write_text(json.dumps(result, indent=2) + "\n")
-    draw(args.output / "timeline.svg", result, {name: timeline(each) for name, each in clients.items() if each})
-    print(json.dumps(result))
+    (folder / "report.json").write_text(json.dumps(result, indent=2) + "\n")
+    draw(folder / "timeline.svg", result, series.timelines(what, rows))
+    print(json.dumps({key: value for key, value in result.items() if key not in SUMMARY_LEAVES_OUT}))
     return 0 if result["verdict"] == "passed" else 1
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -1,79 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a drill showed. Pure: the clients' records (og.load) and the moments of the fault go in, the report comes out.
-
-All times are wall-clock seconds of machines that share a clock (or are synchronised better than the figures asked for).
-"""
+"""What a drill showed. Pure: the clients' records, the plan and what watchers saw go in, the report comes out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from og.drill import moments, series
+from og.drill.records import STREAM, Connection, Limits, Plan, RecordError, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-PROMPT_S = 0.3  # a new connection that takes longer waited for a retransmitted SYN (RFC 6298: 1 s): not yet restored
-
-
-class RecordError(Exception):
-    """A record or an option is not what a drill can judge; the message says which and why."""
-
-
-@dataclass(frozen=True)
-class Connection:
-    """One connection in its client's view. `ended` is None only if the record was cut off."""
-
-    client: str
-    population: str
-    begun: float
-    opened: float | None
-    ended: float | None
-    backend: str
-    requests: int
-    outcome: str
-    moved: bool
-
-    @property
-    def ok(self) -> bool:
-        """It did all it was asked to, with one server."""
-        return self.outcome == "ok" and not self.moved
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What must hold. Milliseconds; None = not judged."""
-
-    broken: int = 0
-    failed_new: int | None = None
-    restore_ms: float | None = None
-
-
-@dataclass(frozen=True)
-class Fault:
-    """When it happened, when it was undone, and which servers were themselves taken down."""
-
-    at: float
-    undone: float | None = None
-    killed_backends: frozenset[str] = field(default_factory=frozenset)
-
-
-def connection(client: str, row: dict[str, Any]) -> Connection:
-    """Read a record of og-load. Raises RecordError naming the client and the field."""
-    try:
-        return Connection(
-            client=client,
-            population=str(row["population"]),
-            begun=float(row["begun"]),
-            opened=None if row["opened"] is None else float(row["opened"]),
-            ended=None if row["ended"] is None else float(row["ended"]),
-            backend=str(row["backend"]),
-            requests=int(row["requests"]),
-            outcome=str(row["outcome"]),
-            moved=bool(row["moved"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"record of {client}: {error!r} in {row!r}") from None
+RATE_TOLERANCE = 0.9  # of the new connections asked for; a client that stalls opens the rest later
+CLOSED = ("ECONNRESET", "EPIPE")
 
 
 def established_at(rows: Iterable[Connection], moment: float) -> list[Connection]:
@@ -85,88 +27,182 @@ def established_at(rows: Iterable[Connection], moment: float) -> list[Connection
     ]
 
 
-def restored_at(rows: Iterable[Connection], fault_at: float, until: float) -> tuple[float | None, float | None]:
-    """(first, from then on) moments after the fault at which new connections are served.
+def resets(rows: Iterable[Connection], fault: float) -> dict[str, Any]:
+    """How connections of dead servers ended. Milliseconds from the client's next packet after the fault.
 
-    `first`: the opening of the first connection begun after the fault. `from then on`: the beginning of the first
-    connection after which none begun before `until` failed or was slow (PROMPT_S). None where there is no such moment.
+    Of a request that was on its way at the fault the next packet is a retransmission: counted from the fault.
+    `idle`: ended before the client sent anything again. `silent`: ended by the client's patience, not by the network.
     """
-    after = sorted((row for row in rows if fault_at <= row.begun <= until), key=lambda row: row.begun)
-    opened = [row.opened for row in after if row.opened is not None and row.outcome == "ok"]
-    last_bad = -1
-    for index, row in enumerate(after):
-        if row.opened is None or row.opened - row.begun > PROMPT_S or not row.ok:
-            last_bad = index
-    steady = after[last_bad + 1].begun if last_bad + 1 < len(after) else None
-    return (min(opened) if opened else None), steady
+    took, idle, silent = [], 0, 0
+    for row in rows:
+        if row.asked is None:
+            idle += 1
+        elif row.outcome not in (*CLOSED, "closed by server") or row.ended is None:
+            silent += 1
+        else:
+            took.append((row.ended - max(row.asked, fault)) * 1000)
+    took.sort()
+    return {
+        "count": len(took),
+        "median_ms": round(median(took), 1) if took else None,
+        "p99_ms": round(took[int(0.99 * (len(took) - 1))], 1) if took else None,
+        "max_ms": round(took[-1], 1) if took else None,
+        "idle": idle,
+        "silent": silent,
+    }
 
 
-def report(drill: str, rows: Sequence[Connection], fault: Fault, limits: Limits) -> dict[str, Any]:
+def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ()) -> dict[str, Any]:
     """Compute the figures, the verdict and its reasons. Raises RecordError if there was nothing to judge."""
     if not rows:
         raise RecordError("no connection was made: the load did not run")
-    until = fault.undone if fault.undone is not None else max(row.begun for row in rows)
-    before = established_at(rows, fault.at)
+    last = max(row.begun for row in rows)
+    before = established_at(rows, plan.fault)
     if not before:
-        raise RecordError(f"no connection was open at the fault ({fault.at:.3f}): the drill would show nothing")
+        raise RecordError(f"no connection was open at the fault ({plan.fault:.3f}): the drill would show nothing")
     broken = [row for row in before if not row.ok]
-    expected = [row for row in broken if row.backend in fault.killed_backends]
-    unexpected = [row for row in broken if row.backend not in fault.killed_backends]
-    new = [row for row in rows if row.begun >= fault.at]
-    failed_new = [row for row in new if not row.ok]
-    first, steady = restored_at([row for row in rows if row.population == "stream"], fault.at, until)
-    reasons = []
-    if len(unexpected) > limits.broken:
-        causes = dict(Counter(row.outcome or "cut off" for row in unexpected))
-        reasons.append(
-            f"{len(unexpected)} established connections broke though their server lived "
-            f"(at most {limits.broken}): {causes}"
-        )
-    if limits.failed_new is not None and len(failed_new) > limits.failed_new:
-        reasons.append(f"{len(failed_new)} new connections failed (at most {limits.failed_new})")
-    restore_ms = None if steady is None else round(max(0.0, steady - fault.at) * 1000, 1)
-    if limits.restore_ms is not None and (restore_ms is None or restore_ms > limits.restore_ms):
-        reasons.append(f"new connections were served again after {restore_ms} ms (at most {limits.restore_ms:g})")
-    moved = sum(1 for row in rows if row.moved)
-    if moved:
-        reasons.append(f"{moved} connections were answered by two servers")
-    return {
-        "drill": drill,
-        "t_fault": fault.at,
-        "t_undone": fault.undone,
+    expected = [row for row in broken if row.backend in plan.killed]
+    unexpected = [row for row in broken if row.backend not in plan.killed]
+    new = [row for row in rows if row.begun >= plan.fault]
+    noticed = moments.detected(plan, rows, watched)
+    first = next(iter(noticed.values()), None)
+    steady = moments.restored(plan, rows, last if plan.undone is None else plan.undone)
+    stream = [row for row in rows if row.population == STREAM]
+    shares = series.leaving(plan, rows)
+    step, beyond = series.largest_step([entry for entry in shares if entry[0] >= 0])
+    window = plan.hold or (plan.fault, last)
+    force = series.in_force(plan, watched, *window)
+    result: dict[str, Any] = {
+        "drill": plan.drill,
+        "site": plan.site,
+        "t_fault": plan.fault,
+        "t_undone": plan.undone,
         "t_detected": first,
         "t_restored": steady,
-        "detection_ms": None if first is None else round((first - fault.at) * 1000, 1),
-        "restore_ms": restore_ms,
+        "detection_ms": _ms(first, plan.fault),
+        "detected_by": {name: _ms(at, plan.fault) for name, at in noticed.items()},
+        "restore_ms": _ms(steady, plan.fault),
         "requests": sum(row.requests for row in rows),
         "connections": len(rows),
+        "new_per_s": round(_rate(stream), 1),
         "failed_requests": sum(1 for row in rows if not row.ok),
-        "failed_new_connections": len(failed_new),
+        "failed_new_connections": sum(1 for row in new if not row.ok),
+        "slow_new_connections": moments.slow(new),
         "established_before": len(before),
         "established_broken": len(unexpected),
         "expected_broken": len(expected),
+        "broken_outcomes": dict(Counter(row.outcome or "cut off" for row in unexpected)),
+        "resets": resets(expected, plan.fault),
+        "moved": sum(1 for row in rows if row.moved),
         "outcomes": dict(Counter(row.outcome for row in rows if row.outcome != "ok")),
         "new_per_backend": dict(sorted(Counter(row.backend for row in new if row.backend).items())),
-        "verdict": "failed" if reasons else "passed",
-        "reasons": reasons,
+        "share": [[second, round(share, 4)] for second, share, _ in shares],
+        "share_step": round(step, 4),
+        "share_step_beyond_chance": round(beyond, 4),
+        "share_in_force": [[second, round(share, 4)] for second, share in force],
+        "share_turns": series.turns(share for _, share in force),
+        "capacity": plan.capacity,
+        "utilisation": series.utilisation(plan, rows),
     }
+    reasons = judge(plan, result)
+    return {**result, "verdict": "failed" if reasons else "passed", "reasons": reasons}
 
 
-def timeline(rows: Sequence[Connection]) -> dict[str, list[float]]:
-    """Per second of the drill: new connections, failures and open connections. Times are whole seconds since epoch."""
-    first = int(min(row.begun for row in rows))
-    last = int(max(row.ended or row.begun for row in rows))
-    seconds = list(range(first, last + 1))
-    opened: Counter[int] = Counter(int(row.opened) for row in rows if row.opened is not None)
-    failed: Counter[int] = Counter(int(row.ended or row.begun) for row in rows if not row.ok)
-    closed: Counter[int] = Counter(int(row.ended) for row in rows if row.opened is not None and row.ended is not None)
-    count, open_now = 0, []
-    for second in seconds:
-        count += opened[second] - closed[second]
-        open_now.append(float(count))
-    return {
-        "t": [float(second) for second in seconds],
-        "new": [float(opened[second]) for second in seconds],
-        "failed": [float(failed[second]) for second in seconds],
-        "open": open_now,
-    }
+def judge(plan: Plan, result: dict[str, Any]) -> list[str]:
+    """Everything that did not hold, in words."""
+    limits = plan.limits
+    before = result["established_before"]
+    broken = limits.broken if limits.broken_share is None else int(limits.broken_share * before)
+    reasons: list[str] = []
+
+    def check(failed: bool, text: str) -> None:
+        if failed:
+            reasons.append(text)
+
+    check(bool(plan.stopped), f"it stopped before its end: {plan.stopped}")
+    check(
+        before < limits.established,
+        f"only {before} connections were established at the fault (at least {limits.established})",
+    )
+    check(
+        result["new_per_s"] < RATE_TOLERANCE * limits.new_per_s,
+        f"only {result['new_per_s']} new connections per second were tried ({limits.new_per_s:g} were asked for)",
+    )
+    check(
+        result["established_broken"] > broken,
+        f"{result['established_broken']} established connections broke though their server lived "
+        f"(at most {broken}): {result['broken_outcomes']}",
+    )
+    check(
+        _above(result["failed_new_connections"], limits.failed_new),
+        f"{result['failed_new_connections']} new connections failed (at most {limits.failed_new})",
+    )
+    check(
+        bool(plan.detect) and result["t_detected"] is None,
+        f"nobody noticed the fault: {', '.join(f'{key} {value}' for key, value in plan.detect.items())}",
+    )
+    check(
+        limits.restore_ms is not None and (result["restore_ms"] is None or result["restore_ms"] > limits.restore_ms),
+        f"new connections were served fully after {result['restore_ms']} ms (at most {limits.restore_ms})",
+    )
+    check(
+        bool(plan.restored_by) and result["t_restored"] is None,
+        f"new connections were never all served by {plan.restored_by}",
+    )
+    resets_ms, silent = result["resets"]["max_ms"], result["resets"]["silent"]
+    check(
+        limits.reset_ms is not None and (_above(resets_ms, limits.reset_ms) or silent > 0),
+        f"connections of dead servers ended up to {resets_ms} ms after the client's next packet "
+        f"(at most {limits.reset_ms}), {silent} were never told",
+    )
+    check(result["moved"] > 0, f"{result['moved']} connections were answered by two servers")
+    return reasons + _judge_shares(limits, result)
+
+
+def _judge_shares(limits: Limits, result: dict[str, Any]) -> list[str]:
+    low, high = limits.utilisation or (0.0, 0.0)
+    means, step = result["utilisation"], _step(result["share_in_force"])
+    told = bool(result["share_in_force"])
+    checks = (
+        (
+            _above(result["share_step_beyond_chance"], limits.share_step),
+            f"the share of new connections changed by {result['share_step']} within a second",
+        ),
+        (
+            _above(step, limits.share_step),
+            f"the share in force changed by {step} within a second (at most {limits.share_step})",
+        ),
+        (
+            not told and (limits.share_turns is not None or limits.share_step is not None),
+            "no router told its share",
+        ),
+        (
+            _above(result["share_turns"], limits.share_turns),
+            f"the share's slope changed its sign {result['share_turns']} times (at most {limits.share_turns})",
+        ),
+        (
+            limits.utilisation is not None and not (means and all(low <= mean <= high for mean in means)),
+            f"10 s means of the utilisation were {means} (each from {low} to {high})",
+        ),
+    )
+    return [text for failed, text in checks if failed]
+
+
+def _step(shares: Sequence[Sequence[float]]) -> float:
+    return max((round(abs(b[1] - a[1]), 4) for a, b in pairwise(shares)), default=0.0)
+
+
+def _above(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value > limit
+
+
+def _ms(moment: float | None, since: float) -> float | None:
+    return None if moment is None else round(max(0.0, moment - since) * 1000, 1)
+
+
+def _rate(stream: Sequence[Connection]) -> float:
+    """New connections per second and client that opened any, the busiest client's: what the load asked for."""
+    by_client: dict[str, list[float]] = {}
+    for row in stream:
+        by_client.setdefault(row.client, []).append(row.begun)
+    return max(((len(t) - 1) / (max(t) - min(t)) for t in by_client.values() if max(t) > min(t)), default=0.0)

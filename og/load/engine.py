@@ -61,6 +61,7 @@ class Record:
     requests: int = 0
     outcome: str = ""
     moved: bool = False  # two servers answered on one connection: must never be
+    asked: float | None = None  # when the request was sent that has no answer yet
 
 
 @dataclass
@@ -235,12 +236,14 @@ class Engine:
         if connection.sock.send(self._request) != len(self._request):
             self._end(connection, "short write")
             return
+        connection.record.asked = time.time()
         self._await(connection)
 
     def _answered(self, connection: _Connection, response: http.Response) -> None:
         del connection.buffer[: response.size]
         connection.deadline = 0.0
         record = connection.record
+        record.asked = None
         if response.status != 200:
             self._end(connection, f"status {response.status}")
             return

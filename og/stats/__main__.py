@@ -11,7 +11,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from og.stats import agent, config, dataplane
+from og.jsonsock import SocketError
+from og.stats import agent, config, control, dataplane
 from og.stats.buffer import Buffer
 from og.stats.host import Host
 from og.stats.influx import Influx
@@ -53,13 +54,13 @@ class Poster:
         self._influx = Influx(options.host, options.port, options.database, options.timeout_s)
         self._source_errors = 0
         self._sample_us = 0
-        self._telling = {name: Changes(name) for name in ("telemetry", "agent status", "InfluxDB")}
+        self._telling = {name: Changes(name) for name in ("telemetry", "agent status", "control daemon", "InfluxDB")}
 
     def sample(self) -> bytes:
         """One sample of everything, as line protocol."""
         begin = time.monotonic()
         now = time.time()
-        points = [*self._host.points(), *self._dataplane(), *self._agent(now), self._own()]
+        points = [*self._host.points(), *self._dataplane(), *self._agent(now), *self._control(), self._own()]
         lines = encode(points, self._options.tags, int(now * 1000))
         self._sample_us = int((time.monotonic() - begin) * 1e6)
         return lines
@@ -78,11 +79,15 @@ class Poster:
         path = self._options.agent_status
         return self._source("agent status", lambda: agent.read(Path(path), now)) if path else []
 
+    def _control(self) -> list[Point]:
+        socket, timeout = self._options.control_socket, self._options.timeout_s
+        return self._source("control daemon", lambda: control.read(socket, timeout)) if socket else []
+
     def _source(self, name: str, read: Callable[[], list[Point]]) -> list[Point]:
         """Read a source; one that is down costs its own points and no others."""
         try:
             points = read()
-        except (TelemetryError, agent.StatusError) as error:
+        except (TelemetryError, SocketError, agent.StatusError) as error:
             self._source_errors += 1
             self._telling[name](str(error))
             return []

@@ -33,6 +33,7 @@ class Config:
     units: tuple[str, ...] = ()
     dataplane: str = ""
     agent_status: str = ""
+    control_socket: str = ""
 
 
 def load(path: Path) -> Config:
@@ -77,6 +78,7 @@ def parse(data: object) -> Config:
         units=tuple(str(unit) for unit in _want(data, "units", list, [])),
         dataplane=dataplane,
         agent_status=_want(data, "agent_status", str, ""),
+        control_socket=_want(data, "control_socket", str, ""),
     )
 
 

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from og.stats.control import share_points
 from og.stats.point import Point, scalars
+from og.telemetry import TelemetryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from og.stats.control import Queries
+
 INFO = ("generation", "uptime_s", "serving", "threads")
-
-
-class Queries(Protocol):
-    """What is needed of og.telemetry.Telemetry."""
-
-    def query(self, command: str) -> Any:  # noqa: ANN401 - JSON
-        """Return the answer to one command; raises TelemetryError."""
 
 
 def read(telemetry: Queries, role: str) -> list[Point]:
@@ -28,7 +25,16 @@ def read(telemetry: Queries, role: str) -> list[Point]:
     points = [dataplane_point(info, counters, load), *member_points(telemetry.query("/og/members"))]
     if role == "router":
         points.append(Point("og_pins", {}, scalars(telemetry.query("/og/pins"))))
+        points += _shares(telemetry)
     return points
+
+
+def _shares(telemetry: Queries) -> Iterable[Point]:
+    """Shares of new flows; none from a data plane that was started from an older release and does not tell."""
+    try:
+        return share_points(telemetry.query("/og/shares"))
+    except TelemetryError:
+        return ()
 
 
 def dataplane_point(info: Mapping[str, Any], counters: Mapping[str, Any], load: Mapping[str, Any]) -> Point:

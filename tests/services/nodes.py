@@ -31,7 +31,7 @@ def run(*argv: str, check: bool = True, timeout: float = 120) -> subprocess.Comp
     return result
 
 
-def wait_for(what: str, look: Callable[[], T], timeout: float = 60) -> T:
+def wait_for(what: str, look: Callable[[], T], timeout: float = 240) -> T:
     """Look every 0.2 s until there is something; the last error is in the message when there is not."""
     deadline, last = time.monotonic() + timeout, ""
     while time.monotonic() < deadline:

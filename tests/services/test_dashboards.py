@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from og.stats import agent, dataplane
+from og.stats import agent, control, dataplane
 from og.stats.point import Point, encode
 from tests.services.nodes import ROOT, Influx, run, wait_for
 from tools.dashboards import names
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from tests.services.conftest import Site
 
 BOARDS = {path.stem: path for path in sorted((ROOT / "roles/monitoring/files/dashboards").glob("*.json"))}
+SITE = "@site@"  # as the role replaces it
 RUNS_HERE = ("og_host", "og_unit", "og_stats")
 SECONDS = 60
 GATEWAYS = {"ogh_w1": "hasher", "ogr_w1": "router", "ogr_w2": "router"}
 AGENTS = ("agent_w1", "agent_w2")
 
 
-def queries(path: Path, window: str = "time > now() - 1m") -> dict[str, str]:
-    """InfluxQL of each panel by its title, with Grafana's variables filled in as Grafana would."""
-    board: dict[str, Any] = json.loads(path.read_text())
+def queries(path: Path, window: str = "time > now() - 1m", site: str = "west") -> dict[str, str]:
+    """InfluxQL of each panel by its title, with the site and Grafana's variables filled in as role and Grafana do."""
+    board: dict[str, Any] = json.loads(path.read_text().replace(SITE, site))
     return {
         panel["title"]: target["query"].replace("$timeFilter", window).replace("$__interval", "2s")
         for panel in board["panels"]
@@ -47,6 +48,7 @@ class Answers:
         self._all = {
             "/og/info": {"generation": 3, "digest": "ab" * 32, "uptime_s": second, "serving": 1, "incarnation": "1"},
             "/og/counters": dict.fromkeys([*verdicts, "rx", "tx", "rx_missed"], 10 * second),
+            "/og/shares": {"web/east": 256},
             "/og/load": {"packets": 10 * second, "busy_ns": 900 * second},
             "/og/members": {"agent_w1": {"kind": "agent", "suspect": 1, "rtt_us": 80}},
             "/og/pins": {
@@ -79,6 +81,8 @@ def lines(second: int, time_ms: int) -> bytes:
     data = b""
     for host, role in GATEWAYS.items():
         points = dataplane.read(Answers(second), role)
+        if role == "router":
+            points += control.capacity_points({"capacity": {"web": {"usable": 80, "total": 90, "unit": "connections"}}})
         data += encode([*common, *points], {"host": host, "role": role, "site": "west"}, time_ms)
     for host in AGENTS:
         data += encode([*common, *agent.points(status)], {"host": host, "role": "agent", "site": "west"}, time_ms)
@@ -108,7 +112,7 @@ def known(site: Site) -> Iterator[Known]:
     run("docker", "exec", monitor.name, "curl", "-sS", "--fail", url, "--data-urlencode", "q=DROP DATABASE panels")
 
 
-@pytest.mark.parametrize("board", ["west-high", "west-low"])
+@pytest.mark.parametrize("board", ["high", "low"])
 def test_every_panel_shows_something(known: Known, board: str) -> None:
     for title, query in known.panels(board).items():
         series = known.query(query)
@@ -120,21 +124,23 @@ def test_every_panel_shows_something(known: Known, board: str) -> None:
 @pytest.mark.parametrize(
     ("board", "title", "series", "value"),
     [
-        ("west-high", "Open connections", 1, 60),
-        ("west-high", "New connections per second", 1, 5.0),
-        ("west-high", "Open connections per server", 2, 30),
-        ("west-high", "Pinned flows", 1, 200),
-        ("west-high", "Gateway nodes that can serve", 2, None),
-        ("west-high", "Servers that listen", 1, 2),
-        ("west-high", "Nodes that hold a member suspect", 1, 3),
-        ("west-high", "Unknown flows hunted", 1, 30),
-        ("west-low", "Received", 3, 10),
-        ("west-low", "Verdicts: dropped, by reason", 1, 30),
-        ("west-low", "Pins", 2, 100),
-        ("west-low", "Time per packet", 3, 90),
-        ("west-low", "Processors per unit", 5, 0.25),
-        ("west-low", "Agent's counters", 1, 8),
-        ("west-low", "Bytes on the data port", 5, 100),
+        ("high", "Open connections", 1, 60),
+        ("high", "New connections per second", 1, 5.0),
+        ("high", "Open connections per server", 2, 30),
+        ("high", "Pinned flows", 1, 200),
+        ("high", "Capacity", 1, 80),
+        ("high", "Share of new connections given to other sites", 1, 0.25),
+        ("high", "Gateway nodes that can serve", 2, None),
+        ("high", "Servers that listen", 1, 2),
+        ("high", "Nodes that hold a member suspect", 1, 3),
+        ("high", "Unknown flows hunted", 1, 30),
+        ("low", "Received", 3, 10),
+        ("low", "Verdicts: dropped, by reason", 1, 30),
+        ("low", "Pins", 2, 100),
+        ("low", "Time per packet", 3, 90),
+        ("low", "Processors per unit", 5, 0.25),
+        ("low", "Agent's counters", 1, 8),
+        ("low", "Bytes on the data port", 5, 100),
     ],
 )
 def test_panels_show_the_numbers_that_were_posted(
@@ -151,13 +157,13 @@ def test_panels_show_the_numbers_that_were_posted(
 
 @pytest.mark.parametrize("level", ["high", "low"])
 def test_the_other_site_has_the_same_panels(level: str) -> None:
-    west, east = queries(BOARDS[f"west-{level}"]), queries(BOARDS[f"east-{level}"])
+    west, east = queries(BOARDS[level]), queries(BOARDS[level], site="east")
     assert east == {title: query.replace("'west'", "'east'") for title, query in west.items()}
     assert list(west.values()) != list(east.values())
 
 
 def test_panels_about_this_host_show_what_its_poster_posts(site: Site) -> None:
-    panels = queries(BOARDS["west-low"])
+    panels = queries(BOARDS["low"])
     here = {title: query for title, query in panels.items() if any(f'"{name}"' in query for name in RUNS_HERE)}
     assert len(here) >= 4
     for title, query in here.items():

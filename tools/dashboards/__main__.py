@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the dashboards, or with `--check` say which of them are not what this code makes."""
+"""Write the dashboards, or with `--check` say which of them are not what this code makes.
+
+They are written once for all sites, with a placeholder where the site's name goes: the role monitoring makes a pair for
+each site of the inventory, so that a deployment needs neither this code nor Grafana's SDK.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,9 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from tools.dashboards import names
-from tools.dashboards.boards import Names, board
+from tools.dashboards.boards import SITE, Names, board
 
 OUTPUT = names.ROOT / "roles/monitoring/files/dashboards"
-SITES = ("west", "east")
 LEVELS = ("high", "low")
 
 
@@ -27,23 +30,21 @@ def read_names() -> Names:
     )
 
 
-def files(sites: list[str]) -> dict[str, str]:
-    """File names and contents."""
+def files(site: str = SITE) -> dict[str, str]:
+    """File names and contents: `high.json` and `low.json`."""
     found = read_names()
     encoder = JSONEncoder(indent=2, sort_keys=True)
-    return {
-        f"{site}-{level}.json": encoder.encode(board(site, level, found)) + "\n" for site in sites for level in LEVELS
-    }
+    return {f"{level}.json": encoder.encode(board(site, level, found)) + "\n" for level in LEVELS}
 
 
 def main() -> int:
     """Write or check; 1 when a check finds a difference."""
     parser = argparse.ArgumentParser(prog="tools.dashboards", description="Write Grafana's dashboards.")
-    parser.add_argument("--site", action="append", help="site to write dashboards of (default: west and east)")
+    parser.add_argument("--site", default=SITE, help="write them for one site instead of the placeholder")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="directory (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="write nothing, list the files that differ")
     arguments = parser.parse_args()
-    wanted = files(arguments.site or list(SITES))
+    wanted = files(arguments.site)
     differ = [name for name, text in wanted.items() if _read(arguments.output / name) != text]
     if not arguments.check:
         arguments.output.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grafana_foundation_sdk.builders import common, dashboard, table, timeseries
 from grafana_foundation_sdk.models.common import SortOrder, StackingMode, TooltipDisplayMode, VisibilityMode
 
-from tools.dashboards.influxql import DATASOURCE, Influx, Source
+from tools.dashboards.influxql import Influx, Source, datasource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
 WIDTH, HEIGHT = 8, 8  # of Grafana's 24 columns; three panels in a row
+SITE = "@site@"  # no name a site can have: the role puts the inventory's sites in its place
+REMOTE = ("offered_site", "spilled", "returned_onward")
 INTERVAL = "2s"  # nodes post once per second: every two seconds have at least one sample
 
 
@@ -30,13 +32,13 @@ class Names:
     agent: Sequence[str]
 
 
-def graph(title: str, query: str, alias: str, unit: str = "short") -> timeseries.Panel:
+def graph(site: str, title: str, query: str, alias: str, unit: str = "short") -> timeseries.Panel:
     """One panel with one query; the axis begins at zero."""
     return (
         timeseries.Panel()
         .title(title)
-        .datasource(DATASOURCE)
-        .with_target(Influx(query, alias))
+        .datasource(datasource(site))
+        .with_target(Influx(site, query, alias))
         .interval(INTERVAL)
         .unit(unit)
         .min(0)
@@ -47,70 +49,105 @@ def graph(title: str, query: str, alias: str, unit: str = "short") -> timeseries
     )
 
 
-def stack(title: str, query: str, alias: str, unit: str = "short") -> timeseries.Panel:
+def stack(site: str, title: str, query: str, alias: str, unit: str = "short") -> timeseries.Panel:
     """Make a `graph` whose series lie on each other: the outline is their sum."""
-    panel = graph(title, query, alias, unit).fill_opacity(20)
+    panel = graph(site, title, query, alias, unit).fill_opacity(20)
     return panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
 
 
-def rows(title: str, query: str, text: str = "") -> table.Panel:
+def rows(site: str, title: str, query: str, text: str = "") -> table.Panel:
     """One table with the newest values."""
-    target = Influx(query, result_format="table")
+    target = Influx(site, query, result_format="table")
     return (
         table.Panel()
         .title(title)
         .description(text)
-        .datasource(DATASOURCE)
+        .datasource(datasource(site))
         .with_target(target)
         .height(HEIGHT)
         .span(WIDTH)
     )
 
 
-def high(site: str) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
-    """Rows of the dashboard `high`: connections, health, failures."""
+def high(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | table.Panel]]]:
+    """Rows of the dashboard `high`: connections, capacity, shares, health, failures."""
     service, member = Source("og_service", site), Source("og_member", site)
     plane, pins = Source("og_dataplane", site), Source("og_pins", site)
+    capacity, share = Source("og_capacity", site), Source("og_share", site)
     return [
         (
             "Connections",
             [
-                graph("Open connections", service.total(["connections"], by=["service"]), "$tag_service"),
+                graph(site, "Open connections", service.total(["connections"], by=["service"]), "$tag_service"),
                 graph(
+                    site,
                     "New connections per second",
                     service.total(["accepts_per_s"], by=["service"]),
                     "$tag_service",
                     "cps",
                 ),
-                graph("Bytes per second", service.total(["bytes_per_s"], by=["service"]), "$tag_service", "Bps"),
-                stack("Open connections per server", service.select('last("connections")', ["host"]), "$tag_host"),
+                graph(site, "Bytes per second", service.total(["bytes_per_s"], by=["service"]), "$tag_service", "Bps"),
                 stack(
-                    "New connections per server", service.select('last("accepts_per_s")', ["host"]), "$tag_host", "cps"
+                    site, "Open connections per server", service.select('last("connections")', ["host"]), "$tag_host"
                 ),
-                graph("Pinned flows", pins.total(["count", "half_open", "closing"]), "$col"),
+                stack(
+                    site,
+                    "New connections per server",
+                    service.select('last("accepts_per_s")', ["host"]),
+                    "$tag_host",
+                    "cps",
+                ),
+                graph(site, "Pinned flows", pins.total(["count", "half_open", "closing"]), "$col"),
+            ],
+        ),
+        (
+            "Capacity and traffic to other sites",
+            [
+                graph(site, "Capacity", capacity.largest(["usable", "total"], ["service"]), "$tag_service $col"),
+                graph(
+                    site,
+                    "Share of new connections given to other sites",
+                    share.largest(["share"], ["service", "to"]),
+                    "$tag_service to $tag_to",
+                    "percentunit",
+                ),
+                graph(
+                    site,
+                    "New connections sent to other sites, answers on their way back",
+                    plane.total_rate([name for name in REMOTE if name in names.sent]),
+                    "$col",
+                    "pps",
+                ),
             ],
         ),
         (
             "Health",
             [
-                graph("Gateway nodes that can serve", plane.total(["serving"], by=["role"]), "$tag_role"),
-                graph("Servers that listen", service.total(["listener"], by=["service"]), "$tag_service"),
-                graph("Nodes that hold a member suspect", member.total(["suspect"], by=["member"]), "$tag_member"),
+                graph(site, "Gateway nodes that can serve", plane.total(["serving"], by=["role"]), "$tag_role"),
+                graph(site, "Servers that listen", service.total(["listener"], by=["service"]), "$tag_service"),
+                graph(
+                    site, "Nodes that hold a member suspect", member.total(["suspect"], by=["member"]), "$tag_member"
+                ),
             ],
         ),
         (
             "Failures",
             [
                 graph(
+                    site,
                     "Nobody to serve a flow",
                     plane.total_rate(["drop_no_target", "drop_no_table", "drop_no_service"]),
                     "$col",
                     "pps",
                 ),
                 graph(
-                    "Unknown flows hunted", plane.total_rate(["hunt_1", "hunt_2", "hunt_3", "hunt_4"]), "$col", "pps"
+                    site,
+                    "Unknown flows hunted",
+                    plane.total_rate(["hunt_1", "hunt_2", "hunt_3", "hunt_4"]),
+                    "$col",
+                    "pps",
                 ),
-                graph("Packets dropped", plane.total_rate(["drops"], by=["role"]), "$tag_role", "pps"),
+                graph(site, "Packets dropped", plane.total_rate(["drops"], by=["role"]), "$tag_role", "pps"),
             ],
         ),
     ]
@@ -126,29 +163,35 @@ def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | tabl
         (
             "Packets",
             [
-                graph("Received", plane.rate(["rx"], ["host"]), "$tag_host", "pps"),
-                graph("Sent", plane.rate(["tx"], ["host"]), "$tag_host", "pps"),
-                graph("Missed by the port", plane.rate(["rx_missed"], ["host"]), "$tag_host", "pps"),
-                stack("Verdicts: sent and kept", plane.total_rate(names.sent), "$col", "pps"),
-                stack("Verdicts: dropped, by reason", plane.total_rate(names.dropped), "$col", "pps"),
-                graph("Dropped, by node", plane.rate(["drops"], ["host"]), "$tag_host", "pps"),
+                graph(site, "Received", plane.rate(["rx"], ["host"]), "$tag_host", "pps"),
+                graph(site, "Sent", plane.rate(["tx"], ["host"]), "$tag_host", "pps"),
+                graph(site, "Missed by the port", plane.rate(["rx_missed"], ["host"]), "$tag_host", "pps"),
+                stack(site, "Verdicts: sent and kept", plane.total_rate(names.sent), "$col", "pps"),
+                stack(site, "Verdicts: dropped, by reason", plane.total_rate(names.dropped), "$col", "pps"),
+                graph(site, "Dropped, by node", plane.rate(["drops"], ["host"]), "$tag_host", "pps"),
             ],
         ),
         (
             "Pins and tables",
             [
-                graph("Pins", pins.select('last("count")', ["host"]), "$tag_host"),
-                graph("Half-open flows", pins.select('last("half_open")', ["host"]), "$tag_host"),
+                graph(site, "Pins", pins.select('last("count")', ["host"]), "$tag_host"),
+                graph(site, "Half-open flows", pins.select('last("half_open")', ["host"]), "$tag_host"),
                 graph(
-                    "Pins per second", pins.total_rate(["inserts", "promotions", "evictions", "expired"]), "$col", "ops"
+                    site,
+                    "Pins per second",
+                    pins.total_rate(["inserts", "promotions", "evictions", "expired"]),
+                    "$col",
+                    "ops",
                 ),
-                graph("Table generation", plane.select('last("generation")', ["host"]), "$tag_host"),
+                graph(site, "Table generation", plane.select('last("generation")', ["host"]), "$tag_host"),
                 rows(
+                    site,
                     "Table in use",
                     plane.newest(["generation", "table", "uptime_s"], ["host"]),
                     "`table` is the digest's first half.",
                 ),
                 graph(
+                    site,
                     "Probe round trip",
                     member.select('mean("rtt_us")', ["host", "member"]),
                     "$tag_host $tag_member",
@@ -159,19 +202,27 @@ def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | tabl
         (
             "Servers",
             [
-                graph("Agent's counters", agent.total_rate(names.agent), "$col", "pps"),
-                graph("Programs attached", agent.select('last("attached")', ["host"]), "$tag_host"),
+                graph(site, "Agent's counters", agent.total_rate(names.agent), "$col", "pps"),
+                graph(site, "Programs attached", agent.select('last("attached")', ["host"]), "$tag_host"),
             ],
         ),
         (
             "Cost",
             [
-                graph("Time per packet", plane.select(ns_per_packet, ["host"]), "$tag_host", "ns"),
-                graph("Processors per unit", unit.select(cpu, ["host", "unit"]), "$tag_host $tag_unit", "short"),
-                graph("Machine busy", host.select('mean("cpu")', ["host"]), "$tag_host", "percentunit"),
-                graph("Bytes on the data port", host.rate(["rx_bytes", "tx_bytes"], ["host"]), "$tag_host $col", "Bps"),
-                graph("Memory available", host.select('last("memory_available")', ["host"]), "$tag_host", "bytes"),
-                graph("Samples not delivered yet", stats.select('last("buffer_batches")', ["host"]), "$tag_host"),
+                graph(site, "Time per packet", plane.select(ns_per_packet, ["host"]), "$tag_host", "ns"),
+                graph(site, "Processors per unit", unit.select(cpu, ["host", "unit"]), "$tag_host $tag_unit", "short"),
+                graph(site, "Machine busy", host.select('mean("cpu")', ["host"]), "$tag_host", "percentunit"),
+                graph(
+                    site,
+                    "Bytes on the data port",
+                    host.rate(["rx_bytes", "tx_bytes"], ["host"]),
+                    "$tag_host $col",
+                    "Bps",
+                ),
+                graph(
+                    site, "Memory available", host.select('last("memory_available")', ["host"]), "$tag_host", "bytes"
+                ),
+                graph(site, "Samples not delivered yet", stats.select('last("buffer_batches")', ["host"]), "$tag_host"),
             ],
         ),
     ]
@@ -180,9 +231,9 @@ def low(site: str, names: Names) -> list[tuple[str, list[timeseries.Panel | tabl
 def board(site: str, level: str, names: Names) -> Dashboard:
     """One dashboard, with the id `<site>-<level>-dashboard`."""
     content: Callable[[], list[tuple[str, list[timeseries.Panel | table.Panel]]]]
-    content = (lambda: high(site)) if level == "high" else (lambda: low(site, names))
+    content = (lambda: high(site, names)) if level == "high" else (lambda: low(site, names))
     builder = (
-        dashboard.Dashboard(f"{site} {level}")
+        dashboard.Dashboard(f"og-{site}-{level}")
         .uid(f"{site}-{level}-dashboard")
         .tags(["occam-gateway", site])
         .refresh("5s")

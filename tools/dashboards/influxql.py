@@ -16,7 +16,10 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DATASOURCE = DataSourceRef(type_val="influxdb", uid="og-influxdb")
+
+def datasource(site: str) -> DataSourceRef:
+    """Return the InfluxDB of a site: each site keeps its own statistics, every Grafana can ask all of them."""
+    return DataSourceRef(type_val="influxdb", uid=f"og-influxdb-{site}")
 
 
 @dataclass
@@ -27,12 +30,13 @@ class InfluxQuery(Dataquery):
     query: str
     alias: str
     result_format: str
+    site: str
 
     def to_json(self) -> dict[str, object]:
         """Return the query as Grafana's JSON has it."""
         return {
             "refId": self.ref_id,
-            "datasource": DATASOURCE,
+            "datasource": datasource(self.site),
             "query": self.query,
             "rawQuery": True,
             "alias": self.alias,
@@ -42,8 +46,9 @@ class InfluxQuery(Dataquery):
 
 @dataclass
 class Influx(Builder[Dataquery]):
-    """Builder of one query; `alias` names its series (`$tag_host`, `$col`)."""
+    """Builder of one query to a site's InfluxDB; `alias` names its series (`$tag_host`, `$col`)."""
 
+    site: str
     query: str
     alias: str = ""
     ref_id: str = "A"
@@ -51,7 +56,7 @@ class Influx(Builder[Dataquery]):
 
     def build(self) -> Dataquery:
         """Return the query."""
-        return InfluxQuery(self.ref_id, self.query, self.alias, self.result_format)
+        return InfluxQuery(self.ref_id, self.query, self.alias, self.result_format, self.site)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ class Source:
     def total(self, fields: Sequence[str], each: Sequence[str] = ("host",), by: Sequence[str] = ()) -> str:
         """Sum over `each` of the newest values."""
         return self._sum(fields, [f'last("{field}") AS "{field}"' for field in fields], each, by)
+
+    def largest(self, fields: Sequence[str], by: Sequence[str]) -> str:
+        """Largest value over all nodes, of what each node says of the same thing."""
+        return self.select(", ".join(f'max("{field}") AS "{field}"' for field in fields), by)
 
     def total_rate(self, fields: Sequence[str], each: Sequence[str] = ("host",), by: Sequence[str] = ()) -> str:
         """Sum over `each` of the growth per second of totals."""

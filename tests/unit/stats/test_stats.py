@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from og.stats import agent, config, dataplane
+from og import jsonsock
+from og.stats import agent, config, control, dataplane
 from og.stats.buffer import Buffer
 from og.stats.host import Host, parse_cpu_stat, parse_meminfo, parse_net_dev, parse_stat, system_slice
 from og.stats.influx import Influx, Outcome, outcome
@@ -319,6 +320,29 @@ def test_data_plane_points() -> None:
     )
     assert pins == Point("og_pins", {}, {"count": 1, "capacity": 100})
     assert [p.measurement for p in dataplane.read(Plane(ANSWERS), "hasher")] == ["og_dataplane", "og_member"]
+
+
+def test_shares_of_a_router() -> None:
+    """In parts of 1; a data plane that does not tell them costs no other point."""
+    told = dataplane.read(Plane(ANSWERS | {"/og/shares": {"web/east": 256, "web/north": 0}}), "router")
+    assert told[3:] == [
+        Point("og_share", {"service": "web", "to": "east"}, {"share": 0.25}),
+        Point("og_share", {"service": "web", "to": "north"}, {"share": 0.0}),
+    ]
+
+
+def test_capacity_of_a_control_daemon(tmp_path: Path) -> None:
+    status = {"ok": True, "capacity": {"web": {"usable": 80, "total": 90.5, "unit": "connections"}}}
+    path = str(tmp_path / "control.sock")
+    server = jsonsock.Server(path, lambda _: status)
+    server.start()
+    try:
+        points = control.read(path, 1.0)
+    finally:
+        server.close()
+    assert points == [Point("og_capacity", {"service": "web", "unit": "connections"}, {"usable": 80.0, "total": 90.5})]
+    with pytest.raises(jsonsock.SocketError, match=r"control\.sock"):
+        control.read(path, 0.2)
 
 
 STATUS: dict[str, Any] = {
