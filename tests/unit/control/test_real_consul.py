@@ -184,6 +184,7 @@ def world(tmp_path, request):
     command = [sys.executable, "-m", "og.control", "--config", str(tmp_path / "control.json")]
     daemon = subprocess.Popen(command, cwd=Path(__file__).parents[3])
     yield consul, data_plane, daemon, str(tmp_path / "control.sock")
+    until((tmp_path / "control.sock").exists)  # before that a signal ends it without a word
     daemon.terminate()
     assert daemon.wait(10) == 0
     consul.kill()
