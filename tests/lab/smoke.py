@@ -19,7 +19,7 @@ from tests.lab.decode import frames
 from tests.lab.nodes import Lab, LabError, capture, load
 
 BALANCE = 0.15  # share of a server's connections by weight that its count may be off
-CHANCE = 5.0  # or this many standard deviations, where few connections make chance larger than that
+CHANCE = 4.5  # or this many standard deviations, where few connections make chance larger than that
 
 
 def balance_error(per_backend: dict[str, int], weights: dict[str, int]) -> float:
