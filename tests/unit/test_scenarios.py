@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Molecule scenarios are whole, and their runner says what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts import molecule_run
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = {"og_hasher", "og_router", "og_agent", "gobgp", "quagga", "consul", "monitoring"}
+
+
+def test_every_role_has_a_scenario_and_the_site_is_last():
+    names = molecule_run.scenarios()
+    assert set(names) == ROLES | {"default"}
+    assert names[-1] == "default"
+
+
+@pytest.mark.parametrize("name", sorted(ROLES | {"default"}))
+def test_scenario_has_tests_and_containers_of_its_own(name):
+    folder = ROOT / "molecule" / name
+    config = yaml.safe_load((folder / "molecule.yml").read_text())
+    file = ROOT / "inventories/molecule/hosts.yml" if name == "default" else folder / "hosts.yml"
+    hosts = yaml.safe_load(file.read_text())["all"]["children"]["site_west"]["hosts"]
+    for platform in config["platforms"]:
+        host = platform["name"]
+        assert hosts[host]["ansible_host"] == f"og-mol-{name}-{host.replace('_', '-')}"
+    assert list((folder / "tests").glob("test_*.py"))
+    assert (folder / "converge.yml").exists()
+
+
+def test_hosts_under_test_are_bare():
+    """Every host that a role's converge.yml names is of the image without a package of ours."""
+    for name in ROLES:
+        folder = ROOT / "molecule" / name
+        images = {p["name"]: p["image"] for p in yaml.safe_load((folder / "molecule.yml").read_text())["platforms"]}
+        inventory = yaml.safe_load((folder / "hosts.yml").read_text())["all"]["children"]
+        for play in yaml.safe_load((folder / "converge.yml").read_text()):
+            for group in play["hosts"].split(":"):
+                under_test = set(inventory[group]["hosts"]) & set(images)
+                assert under_test, (name, group)
+                assert {images[host] for host in under_test} == {"og-base:latest"}, name
+
+
+def test_summary_names_the_step_that_failed():
+    results = [molecule_run.Result("gobgp", 61.4, 0, "destroy"), molecule_run.Result("quagga", 9.0, 2, "check")]
+    assert molecule_run.table(results).splitlines()[1:] == [
+        "gobgp             61 s  ok",
+        "quagga             9 s  FAILED at check",
+        "together          70 s",
+    ]
+
+
+def test_the_release_is_built_for_those_that_install_it():
+    needing = {name for name in molecule_run.scenarios() if molecule_run.needs_release(name)}
+    assert needing == {"og_hasher", "og_router", "og_agent", "monitoring", "default"}
