@@ -132,6 +132,12 @@ static void count_passed(struct og_pins *pins, const struct og_pin *pin, int by)
     }
 }
 
+/* A closing pin stays for the last packets; its connection is no load any more. */
+static bool is_open_to_site(const struct og_pin *pin)
+{
+    return pin->target >= OG_TARGET_SITE && (pin->state & OG_PIN_CLOSING) == 0;
+}
+
 void og_pins_erase(struct og_pins *pins, struct og_pin *pin)
 {
     const struct og_pin empty = {.passed = pin->passed}; /* belongs to the line, not to the pin */
@@ -139,7 +145,7 @@ void og_pins_erase(struct og_pins *pins, struct og_pin *pin)
     count_passed(pins, pin, -1);
     pins->count--;
     pins->closing -= (pin->state & OG_PIN_CLOSING) != 0;
-    pins->to_sites -= pin->target >= OG_TARGET_SITE;
+    pins->to_sites -= is_open_to_site(pin);
     *pin = empty;
 }
 
@@ -186,7 +192,7 @@ struct og_pin *og_pins_put(struct og_pins *pins, const struct og_pin_rules *rule
     if (pin != NULL && !reap(pins, rules, pin, now_s)) {
         pins->stats.updates++;
         pins->closing -= (pin->state & OG_PIN_CLOSING) != 0;
-        pins->to_sites -= pin->target >= OG_TARGET_SITE;
+        pins->to_sites -= is_open_to_site(pin);
     } else {
         pin = make_room(pins, rules, home, now_s);
         pin->client[0] = key->q[0];
@@ -209,6 +215,7 @@ struct og_pin *og_pins_put(struct og_pins *pins, const struct og_pin_rules *rule
 void og_pins_close(struct og_pins *pins, struct og_pin *pin)
 {
     pins->closing += (pin->state & OG_PIN_CLOSING) == 0;
+    pins->to_sites -= is_open_to_site(pin);
     pin->state |= OG_PIN_CLOSING;
 }
 

@@ -98,7 +98,7 @@ struct og_pins {
     uint64_t lines;    /* home lines, below 2^32; OG_PINS_WINDOW - 1 more follow */
     uint64_t capacity; /* advertised; slots = 2 per pin of it */
     uint64_t count, closing;
-    uint64_t to_sites; /* of `count`: those to other sites */
+    uint64_t to_sites; /* of `count`: those to other sites that are not closing */
     uint64_t cursor; /* next slot to sweep */
     struct og_pins_stats stats;
 };
