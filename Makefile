@@ -46,7 +46,7 @@ lab: bootstrap ## the lab, everything deployed, and a proven request through it
 		$(PLAY) site.yml
 	@$(STEP) "Prove requests through the gateway" \
 		"'make status' shows the nodes; docs/operating.md says where to look next" \
-		$(BIN)/python -m tests.lab.smoke --requests 1000 --connections 200
+		$(BIN)/python -m tests.lab.smoke --requests 2000 --connections 2000
 	@$(MAKE) status
 	@echo
 	@echo "Next:  make smoke      10,000 requests, judged by clients and captures"
