@@ -86,7 +86,7 @@ def run(name: str, *, verbose: bool) -> Result:
             sys.stdout.write(last)
         if match := STEP.search(COLOUR.sub("", last).rstrip()):
             step = match[1]
-            say(f"    {name}: {step}")
+            say(f"{time.monotonic() - begin:6.0f} s  {name}: {step}")
     return Result(name, time.monotonic() - begin, int(last), step)
 
 
