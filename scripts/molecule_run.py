@@ -3,7 +3,8 @@
 """Run Molecule scenarios one after the other: progress, a table with the time of each, exit status 1 if one failed.
 
 `molecule_run.py [SCENARIO...]`, by default all. What a scenario prints is in build/molecule/<scenario>.log, and on the
-terminal when it is the only one. Its containers are removed in the end, also after a failure or Ctrl-C.
+terminal when it is the only one. Its containers are removed in the end, also after a failure, Ctrl-C or SIGTERM.
+Molecule asks that the second run (idempotence) change nothing; here it must show no difference either.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ BIN = Path(sys.executable).parent
 LABEL = "org.occam-gateway.molecule"
 TAIL = 80
 STEP = re.compile(r"INFO +\[\S+ > (\w+)\] Executing$")
+FAILED = re.compile(r"\[\S+ > (\w+)\] +Executed: Failed")
+DIFFERENCE = re.compile(r"^(--- (before|after)|\+\+\+ (before|after)|@@ )", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Result:
-    """How one scenario went: seconds, exit status, the step it ended in."""
+    """How one scenario went: seconds, exit status, the step it ended in or failed at."""
 
     name: str
     seconds: float
@@ -80,14 +83,21 @@ def lines(command: list[str], log: Path) -> Iterator[str]:
 
 def run(name: str, *, verbose: bool) -> Result:
     """Run one scenario from create to destroy."""
-    begin, step, last = time.monotonic(), "start", "1"
+    begin, step, last, failed, shown = time.monotonic(), "start", "1", "", False
     for last in lines(["molecule", "-c", ".config/molecule/config.yml", "test", "-s", name], LOGS / f"{name}.log"):
         if verbose:
             sys.stdout.write(last)
-        if match := STEP.search(COLOUR.sub("", last).rstrip()):
+        plain = COLOUR.sub("", last).rstrip()
+        if match := FAILED.search(plain):
+            failed = failed or match[1]
+        if match := STEP.search(plain):
             step = match[1]
             say(f"{time.monotonic() - begin:6.0f} s  {name}: {step}")
-    return Result(name, time.monotonic() - begin, int(last), step)
+        shown = shown or (step == "idempotence" and bool(DIFFERENCE.match(last)))
+    if shown and last == "0":
+        say(f"{name}: the second run shows a difference")
+        return Result(name, time.monotonic() - begin, 1, "idempotence")
+    return Result(name, time.monotonic() - begin, int(last), failed or step)
 
 
 def say(text: str) -> None:
@@ -156,6 +166,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -8,8 +8,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from scripts.molecule_run import DIFFERENCE
+
 RECAP = re.compile(r"^(\w+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
-DIFFERENCE = re.compile(r"^(--- (before|after)|\+\+\+ (before|after)|@@ )", re.MULTILINE)
 
 
 def test_check_with_diff_is_quiet_after_converge(request):
