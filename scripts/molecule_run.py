@@ -44,6 +44,25 @@ class Result:
     step: str
 
 
+@dataclass
+class Progress:
+    """What Molecule's lines tell: its step, the first one that failed, whether the second run showed a difference."""
+
+    step: str = "start"
+    failed: str = ""
+    differs: bool = False
+
+    def read(self, line: str) -> bool:
+        """Take in a line; tell whether a step begins with it."""
+        plain = COLOUR.sub("", line).rstrip()
+        if match := FAILED.search(plain):
+            self.failed = self.failed or match[1]
+        self.differs = self.differs or (self.step == "idempotence" and bool(DIFFERENCE.match(plain + " ")))
+        if match := STEP.search(plain):
+            self.step = match[1]
+        return match is not None
+
+
 def scenarios() -> list[str]:
     """Return the names of all scenarios, `default` (the whole site) last."""
     names = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
@@ -83,21 +102,16 @@ def lines(command: list[str], log: Path) -> Iterator[str]:
 
 def run(name: str, *, verbose: bool) -> Result:
     """Run one scenario from create to destroy."""
-    begin, step, last, failed, shown = time.monotonic(), "start", "1", "", False
+    begin, last, progress = time.monotonic(), "1", Progress()
     for last in lines(["molecule", "-c", ".config/molecule/config.yml", "test", "-s", name], LOGS / f"{name}.log"):
         if verbose:
             sys.stdout.write(last)
-        plain = COLOUR.sub("", last).rstrip()
-        if match := FAILED.search(plain):
-            failed = failed or match[1]
-        if match := STEP.search(plain):
-            step = match[1]
-            say(f"{time.monotonic() - begin:6.0f} s  {name}: {step}")
-        shown = shown or (step == "idempotence" and bool(DIFFERENCE.match(last)))
-    if shown and last == "0":
+        if progress.read(last):
+            say(f"{time.monotonic() - begin:6.0f} s  {name}: {progress.step}")
+    if progress.differs and last == "0":
         say(f"{name}: the second run shows a difference")
-        return Result(name, time.monotonic() - begin, 1, "idempotence")
-    return Result(name, time.monotonic() - begin, int(last), failed or step)
+        last, progress.failed = "1", "idempotence"
+    return Result(name, time.monotonic() - begin, int(last), progress.failed or progress.step)
 
 
 def say(text: str) -> None:

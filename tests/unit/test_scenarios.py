@@ -12,6 +12,10 @@ from scripts import molecule_run
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"og_hasher", "og_router", "og_agent", "gobgp", "quagga", "consul", "monitoring"}
+CONVERGE = "INFO     [\x1b[2mdefault\x1b[0m > converge] Executing\n"
+IDEMPOTENCE = "INFO     [default > idempotence] Executing\n"
+VERIFY = "INFO     [default > verify] Executing\n"
+DIFFERENCE = ["--- before\n", "+++ after: /etc/og/router.json\n", "@@ -1,3 +1,3 @@\n"]
 
 
 def test_every_role_has_a_scenario_and_the_site_is_last():
@@ -58,3 +62,31 @@ def test_summary_names_the_step_that_failed():
 def test_the_release_is_built_for_those_that_install_it():
     needing = {name for name in molecule_run.scenarios() if molecule_run.needs_release(name)}
     assert needing == {"og_hasher", "og_router", "og_agent", "monitoring", "default"}
+
+
+def read(*text: str) -> molecule_run.Progress:
+    progress = molecule_run.Progress()
+    for line in text:
+        progress.read(line)
+    return progress
+
+
+def test_a_step_begins_with_its_line_only():
+    progress = molecule_run.Progress()
+    assert [progress.read(line) for line in (CONVERGE, "TASK [Executing]\n", VERIFY)] == [True, False, True]
+    assert progress.step == "verify"
+
+
+@pytest.mark.parametrize("line", DIFFERENCE)
+def test_a_difference_counts_in_the_second_run(line):
+    assert read(CONVERGE, IDEMPOTENCE, line, VERIFY).differs
+
+
+def test_a_difference_does_not_count_before_and_after():
+    assert not read(CONVERGE, *DIFFERENCE, IDEMPOTENCE, "ok: [ogr_w1]\n", VERIFY, *DIFFERENCE).differs
+
+
+def test_the_step_that_failed_is_named_not_the_cleaning_after_it():
+    failed = "ERROR    [default > converge] \x1b[31mExecuted: Failed\x1b[0m\n"
+    progress = read(CONVERGE, failed, "INFO     [default > destroy] Executing\n")
+    assert (progress.failed, progress.step) == ("converge", "destroy")
