@@ -104,16 +104,16 @@ struct og_service_stats {
 
 /* M(name, type, key, value, entries, flags) */
 #define OG_AGENT_MAPS(M)                                                                                               \
-    M(config_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_config, 1, 0)                                                \
-    M(counters_map, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, OG_COUNTERS_MAX, 0)                                        \
+    M(config_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_config, 1, 0)                                                   \
+    M(counters_map, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, OG_COUNTERS_MAX, 0)                                       \
     M(locators_map, BPF_MAP_TYPE_HASH, __u64, __u32, OG_MAX_GATEWAYS, BPF_F_NO_PREALLOC)                               \
-    M(gateways_map, BPF_MAP_TYPE_LPM_TRIE, struct og_gateway_key, __u32, OG_MAX_GATEWAYS, BPF_F_NO_PREALLOC)            \
-    M(services_map, BPF_MAP_TYPE_HASH, struct og_service_key, struct og_service_value, OG_MAX_SERVICES, 0)              \
-    M(ports_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_service_key, OG_MAX_SERVICES, 0)                           \
-    M(notes_map, BPF_MAP_TYPE_LRU_HASH, struct og_flow_key, struct og_note, OG_NOTES, 0)                                \
-    M(scratch_map, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct og_scratch, 1, 0)                                       \
-    M(probers_map, BPF_MAP_TYPE_LRU_HASH, __u64, struct og_rate, OG_PROBERS, 0)                                         \
-    M(load_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_load, 1, 0)                                                    \
+    M(gateways_map, BPF_MAP_TYPE_LPM_TRIE, struct og_gateway_key, __u32, OG_MAX_GATEWAYS, BPF_F_NO_PREALLOC)           \
+    M(services_map, BPF_MAP_TYPE_HASH, struct og_service_key, struct og_service_value, OG_MAX_SERVICES, 0)             \
+    M(ports_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_service_key, OG_MAX_SERVICES, 0)                                 \
+    M(notes_map, BPF_MAP_TYPE_LRU_HASH, struct og_flow_key, struct og_note, OG_NOTES, 0)                               \
+    M(scratch_map, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct og_scratch, 1, 0)                                          \
+    M(probers_map, BPF_MAP_TYPE_LRU_HASH, __u64, struct og_rate, OG_PROBERS, 0)                                        \
+    M(load_map, BPF_MAP_TYPE_ARRAY, __u32, struct og_load, 1, 0)                                                       \
     M(stats_map, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct og_service_stats, OG_MAX_SERVICES, 0)
 
 #ifdef OG_LIBBPF

@@ -147,7 +147,7 @@ static __always_inline void og_count_accept(__u32 index)
 
 /* Any other segment is mine if a socket knows its tuple, but LISTEN; a listener's, if it acknowledges a SYN cookie. */
 static __always_inline enum og_counter og_segment_is_mine(void *ctx, struct og_inner *inner, struct og_tcp *tcp,
-                                                       __u32 service)
+                                                          __u32 service)
 {
     struct bpf_sock *sk = og_socket(ctx, &inner->flow);
     enum og_counter mine = OG_C_TAKEN_KNOWN;

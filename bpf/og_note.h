@@ -9,8 +9,8 @@
 #include "og_outer.h"
 
 /* The envelope of the reply, but for its length and ECN. */
-static __always_inline void og_note_compose(struct og_scratch *scratch, __u32 n, const struct og_config *config, int once,
-                                            const __u8 *tag)
+static __always_inline void og_note_compose(struct og_scratch *scratch, __u32 n, const struct og_config *config,
+                                            int once, const __u8 *tag)
 {
     struct og_note *note = &scratch->note;
     struct og_sid *newest = &scratch->pins[0];

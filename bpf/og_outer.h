@@ -66,7 +66,8 @@ static __always_inline enum og_counter og_parse_srh(struct og_outer *outer, void
     outer->srh_len = len;
     outer->last_entry = srh->last_entry;
     outer->segments_left = srh->segments_left;
-    if (sizeof(*srh) + (outer->last_entry + 1) * sizeof(struct og_sid) > len || outer->segments_left > outer->last_entry) {
+    if (sizeof(*srh) + (outer->last_entry + 1) * sizeof(struct og_sid) > len ||
+        outer->segments_left > outer->last_entry) {
         return OG_C_DROP_SRH;
     }
     if (outer->last_entry >= OG_MAX_SEGMENTS || len > OG_MAX_SRH) {

@@ -67,7 +67,7 @@ struct og_named_share {
 
 /* The difference between the two programs. `plane` is what `open` returned: one per thread, used by that thread only. */
 struct og_role {
-    const char *name; /* "hasher", "router" */
+    const char *name;   /* "hasher", "router" */
     uint8_t probe_role; /* OG_ROLE_* */
     bool router;
     void *(*open)(struct og_app *app, unsigned thread, uint64_t now_ns, struct og_error *error);
@@ -86,7 +86,7 @@ struct og_thread {
     uint16_t port;
     uint16_t rx_queue; /* OG_NO_QUEUE: only packets handed over by other threads */
     uint16_t tx_queue;
-    bool tx_shared; /* several threads send on this queue */
+    bool tx_shared;        /* several threads send on this queue */
     struct rte_ring *ring; /* packets of flows this thread owns, from the others; IPv6 header first */
     void *plane;
     uint64_t epoch; /* last heartbeat epoch this thread saw; atomic */
@@ -104,7 +104,7 @@ struct og_app {
 
     struct og_tables *_Atomic tables; /* NULL until the first document; read by poll threads under `qsbr` */
     struct rte_rcu_qsbr *qsbr;
-    _Atomic uint64_t version; /* grows after each swap of `tables` */
+    _Atomic uint64_t version;    /* grows after each swap of `tables` */
     pthread_mutex_t tables_lock; /* writers, and readers that are not poll threads */
 
     struct og_health health;

@@ -56,15 +56,14 @@ static bool read_protocol(const struct og_json_at *item, uint8_t *protocol)
 /* Services are placed by their index, which is their bit in masks and their name on the wire and in pins. */
 static bool read_service(const struct og_json_at *item, struct og_draft *draft, bool taken[OG_MAX_SERVICES])
 {
-    static const char *const names[] = {"index", "name",   "vip",       "protocol",    "port", "udp_pins",
-                                        "idle_s", "closing_s", "half_open_s", NULL};
+    static const char *const names[] = {"index",    "name",   "vip",       "protocol",    "port",
+                                        "udp_pins", "idle_s", "closing_s", "half_open_s", NULL};
     struct og_service service = {.udp_pins = false};
     uint64_t index, port, idle_s = 8000, closing_s = 60, half_open_s = 8;
 
     if (!og_json_only(item, names) || !og_json_u64(item, "index", 0, OG_MAX_SERVICES - 1, &index) ||
-        !og_json_string(item, "name", service.name, sizeof(service.name)) ||
-        !og_json_ipv6(item, "vip", service.vip) || !read_protocol(item, &service.protocol) ||
-        !og_json_u64(item, "port", 1, 65535, &port) ||
+        !og_json_string(item, "name", service.name, sizeof(service.name)) || !og_json_ipv6(item, "vip", service.vip) ||
+        !read_protocol(item, &service.protocol) || !og_json_u64(item, "port", 1, 65535, &port) ||
         (og_json_has(item, "udp_pins") && !og_json_bool(item, "udp_pins", &service.udp_pins)) ||
         (og_json_has(item, "idle_s") && !og_json_u64(item, "idle_s", 1, MAX_TIMEOUT_S, &idle_s)) ||
         (og_json_has(item, "closing_s") && !og_json_u64(item, "closing_s", 1, MAX_TIMEOUT_S, &closing_s)) ||
@@ -173,10 +172,10 @@ static bool read_member_services(const struct og_json_at *item, const struct og_
     return true;
 }
 
-static bool read_member(const struct og_json_at *item, const struct og_draft *draft, bool agent, struct og_member *member)
+static bool read_member(const struct og_json_at *item, const struct og_draft *draft, bool agent,
+                        struct og_member *member)
 {
-    static const char *const router_names[] = {"id", "name", "site", "locator", "weight", "generation", "dead",
-                                               NULL};
+    static const char *const router_names[] = {"id", "name", "site", "locator", "weight", "generation", "dead", NULL};
     static const char *const agent_names[] = {"id",         "name",     "site", "locator", "weight",
                                               "generation", "services", "dead", NULL};
     uint64_t id, weight, generation;
@@ -184,9 +183,9 @@ static bool read_member(const struct og_json_at *item, const struct og_draft *dr
     memset(member, 0, sizeof(*member));
     if (!og_json_only(item, agent ? agent_names : router_names) ||
         !og_json_u64(item, "id", 0, OG_MAX_MEMBERS - 1, &id) ||
-        !og_json_string(item, "name", member->name, sizeof(member->name)) || !og_draft_site(item, draft, &member->site) ||
-        !og_json_locator(item, "locator", member->locator) || !og_json_u64(item, "weight", 0, 65535, &weight) ||
-        !og_json_u64(item, "generation", 0, 65535, &generation) ||
+        !og_json_string(item, "name", member->name, sizeof(member->name)) ||
+        !og_draft_site(item, draft, &member->site) || !og_json_locator(item, "locator", member->locator) ||
+        !og_json_u64(item, "weight", 0, 65535, &weight) || !og_json_u64(item, "generation", 0, 65535, &generation) ||
         (og_json_has(item, "dead") && !og_json_bool(item, "dead", &member->dead)))
         return false;
     member->id = (uint16_t)id;
@@ -251,9 +250,9 @@ static bool read_sr_domain(const struct og_json_at *root, struct og_draft *draft
 
 static bool read_head(const struct og_json_at *root, struct og_draft *draft)
 {
-    static const char *const names[] = {"format",    "generation", "digest",  "flow_seed", "own_site", "sites",   "slots",
-                                        "sr_domain", "services",   "routers", "agents",    "gateways", "history", "spill",
-                                        NULL};
+    static const char *const names[] = {"format", "generation", "digest",    "flow_seed", "own_site",
+                                        "sites",  "slots",      "sr_domain", "services",  "routers",
+                                        "agents", "gateways",   "history",   "spill",     NULL};
     uint64_t format, slots;
     uint8_t seed[16];
 
@@ -261,15 +260,15 @@ static bool read_head(const struct og_json_at *root, struct og_draft *draft)
         return false;
     if (format != FORMAT)
         return og_json_fail_member(root, "format", "this data plane reads format %d, not %llu", FORMAT,
-                            (unsigned long long)format);
-    if (!og_json_only(root, names) ||
-        !og_json_u64(root, "generation", 1, INT64_MAX, &draft->spec.generation) ||
+                                   (unsigned long long)format);
+    if (!og_json_only(root, names) || !og_json_u64(root, "generation", 1, INT64_MAX, &draft->spec.generation) ||
         !og_json_hex(root, "digest", draft->spec.digest, sizeof(draft->spec.digest)) ||
         !og_json_hex(root, "flow_seed", seed, sizeof(seed)) ||
         !og_json_u64(root, "slots", 0, OG_MAGLEV_MAX_SLOTS, &slots))
         return false;
     if (!og_maglev_slots_ok((uint32_t)slots))
-        return og_json_fail_member(root, "slots", "not a prime in 3..%u: %llu", OG_MAGLEV_MAX_SLOTS, (unsigned long long)slots);
+        return og_json_fail_member(root, "slots", "not a prime in 3..%u: %llu", OG_MAGLEV_MAX_SLOTS,
+                                   (unsigned long long)slots);
     draft->spec.slots = (uint32_t)slots;
     memcpy(draft->spec.flow_seed.k, seed, sizeof(seed));
     return true;

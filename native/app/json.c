@@ -29,8 +29,8 @@ bool og_json_fail_member(const struct og_json_at *object, const char *name, cons
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    snprintf(object->error->text, sizeof(object->error->text), "%s%s%s: %.350s", object->path, object->path[0] ? "." : "",
-             name, text);
+    snprintf(object->error->text, sizeof(object->error->text), "%s%s%s: %.350s", object->path,
+             object->path[0] ? "." : "", name, text);
     return false;
 }
 

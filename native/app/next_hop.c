@@ -15,8 +15,8 @@
 
 #include "app.h"
 
-#define REFRESH_MS 1000  /* also without an event: neighbours age silently */
-#define SETTLE_US 20000  /* events come in swarms: look once per swarm */
+#define REFRESH_MS 1000 /* also without an event: neighbours age silently */
+#define SETTLE_US 20000 /* events come in swarms: look once per swarm */
 #define NUD_USABLE (NUD_PERMANENT | NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_NOARP)
 
 /* What one look into the kernel's tables found. */

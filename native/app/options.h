@@ -36,7 +36,7 @@ struct og_options {
     char runtime_dir[256];
     char state_dir[256];
     bool telemetry;
-    bool probe; /* false: for benchmarks and captures, where nobody answers */
+    bool probe;           /* false: for benchmarks and captures, where nobody answers */
     uint64_t max_packets; /* stop after so many received packets; 0 = never */
 };
 

@@ -206,13 +206,13 @@ static void send_probes(struct og_app *app, struct og_thread *thread, const stru
     for (enum og_member_kind kind = 0; kind < OG_MEMBER_KINDS; kind++) {
         for (unsigned i = 0; i < app->prober.n_ids[kind]; i++) {
             struct rte_mbuf *packet = rte_pktmbuf_alloc(app->pool);
-            uint8_t *frame = packet ? (uint8_t *)rte_pktmbuf_append(packet, OG_ETHERNET_LEN + OG_PROBE_PACKET_LEN) : NULL;
+            uint8_t *frame =
+                packet ? (uint8_t *)rte_pktmbuf_append(packet, OG_ETHERNET_LEN + OG_PROBE_PACKET_LEN) : NULL;
 
             /* Counted as sent in any case: not being able to send is a miss like any other. */
             uint8_t scratch[OG_PROBE_PACKET_LEN];
             og_prober_request(&app->prober, tables, kind, i, frame ? frame + OG_ETHERNET_LEN : scratch, og_now_ns());
-            if (!frame || !og_next_hop_write(&app->next_hop, frame) ||
-                transmit(app, thread, &packet, 1) != 1)
+            if (!frame || !og_next_hop_write(&app->next_hop, frame) || transmit(app, thread, &packet, 1) != 1)
                 rte_pktmbuf_free(packet);
         }
     }

@@ -115,8 +115,7 @@ bool og_eal_start(struct og_app *app, const char *program, struct og_error *erro
     /* systemd's RuntimeDirectory= sets this; EAL would put its telemetry socket there instead of /var/run/dpdk. */
     unsetenv("RUNTIME_DIRECTORY");
     ok = add(&arguments, "%s", program) && add(&arguments, "--file-prefix=og-%s", app->role->name) &&
-         add(&arguments, "--no-shconf") &&
-         (options->telemetry || add(&arguments, "--no-telemetry")) &&
+         add(&arguments, "--no-shconf") && (options->telemetry || add(&arguments, "--no-telemetry")) &&
          (options->port_kind == OG_PORT_PCI || add(&arguments, "--no-pci")) && add_port(&arguments, options) &&
          (has_option(options, lcore_options) || add_lcores(&arguments, options->threads)) &&
          (has_option(options, log_options) || add(&arguments, "--log-level=warning"));
@@ -134,8 +133,8 @@ bool og_eal_start(struct og_app *app, const char *program, struct og_error *erro
 static bool make_pool(struct og_app *app, struct og_error *error)
 {
     /* net_af_xdp receives at most room - RTE_PKTMBUF_HEADROOM - XDP_HEADROOM bytes; larger frames vanish. */
-    const uint32_t room = RTE_ALIGN_CEIL(RTE_PKTMBUF_HEADROOM + XDP_HEADROOM + LINK_OVERHEAD +
-                                         app->options.fabric_mtu, 128u);
+    const uint32_t room =
+        RTE_ALIGN_CEIL(RTE_PKTMBUF_HEADROOM + XDP_HEADROOM + LINK_OVERHEAD + app->options.fabric_mtu, 128u);
 
     if (room > UINT16_MAX)
         return og_fail(error, "fabric_mtu: %u does not fit a packet buffer", app->options.fabric_mtu);
@@ -144,8 +143,8 @@ static bool make_pool(struct og_app *app, struct og_error *error)
     return app->pool || og_fail(error, "cannot allocate packet buffers (eal: -m): %s", rte_strerror(rte_errno));
 }
 
-static bool start_port(struct og_app *app, uint16_t port, uint16_t n_rx, uint16_t n_tx, const struct rte_eth_dev_info *info,
-                       struct og_error *error)
+static bool start_port(struct og_app *app, uint16_t port, uint16_t n_rx, uint16_t n_tx,
+                       const struct rte_eth_dev_info *info, struct og_error *error)
 {
     struct rte_eth_conf conf = {0};
     uint16_t rx_descriptors = RX_DESCRIPTORS, tx_descriptors = TX_DESCRIPTORS;
@@ -156,8 +155,8 @@ static bool start_port(struct og_app *app, uint16_t port, uint16_t n_rx, uint16_
         if (n_rx > 1) {
             /* Spread on addresses and ports; the flow's owner is decided by our own hash anyway. */
             conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-            conf.rx_adv_conf.rss_conf.rss_hf = (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP) &
-                                               info->flow_type_rss_offloads;
+            conf.rx_adv_conf.rss_conf.rss_hf =
+                (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP) & info->flow_type_rss_offloads;
         }
     }
     rc = rte_eth_dev_configure(port, n_rx, n_tx, &conf);
@@ -169,8 +168,8 @@ static bool start_port(struct og_app *app, uint16_t port, uint16_t n_rx, uint16_
         rc = rte_eth_tx_queue_setup(port, queue, tx_descriptors, SOCKET_ID_ANY, NULL);
     if (rc == 0)
         rc = rte_eth_dev_start(port);
-    return rc == 0 || og_fail(error, "port %u (%s): cannot start: %s", port, info->device ? rte_dev_name(info->device) : "?",
-                              rte_strerror(-rc));
+    return rc == 0 || og_fail(error, "port %u (%s): cannot start: %s", port,
+                              info->device ? rte_dev_name(info->device) : "?", rte_strerror(-rc));
 }
 
 static uint16_t at_most(uint16_t wanted, uint16_t limit)

@@ -8,7 +8,6 @@
 #include "og_icmp.h"
 #include "og_parse.h"
 
-
 void og_prober_init(struct og_prober *prober, uint8_t role, bool passive, struct og_health *health)
 {
     memset(prober, 0, sizeof(*prober));
@@ -51,7 +50,8 @@ static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned
         /* A router without tables drops everything. One that merely has no usable server still has its pins, and so
          * keeps its flows: it counts for the serving flag only. */
         const bool empty = target->replied && last->generation == 0;
-        const bool refuses = !target->replied || !(last->flags & OG_PROBE_F_SERVING) || last->flags & OG_PROBE_F_DRAINING;
+        const bool refuses =
+            !target->replied || !(last->flags & OG_PROBE_F_SERVING) || last->flags & OG_PROBE_F_DRAINING;
         uint64_t no_service = 0;
 
         /* A router sends new flows only where somebody has said that they can be served. */
@@ -191,8 +191,7 @@ static struct og_target *find(struct og_prober *prober, uint64_t nonce, enum og_
         for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
             struct og_target *target = &prober->targets[kind][prober->ids[kind][i]];
 
-            if (target->nonce_base == nonce >> 16 &&
-                (uint16_t)(target->sequence - (uint16_t)nonce) < OG_PROBE_WINDOW) {
+            if (target->nonce_base == nonce >> 16 && (uint16_t)(target->sequence - (uint16_t)nonce) < OG_PROBE_WINDOW) {
                 *kind_of = kind;
                 *id_of = prober->ids[kind][i];
                 return target;
@@ -237,8 +236,7 @@ void og_prober_reply(struct og_prober *prober, const uint8_t *data, uint32_t len
     publish(prober, kind, id);
 }
 
-void og_prober_fabric_error(struct og_prober *prober, const struct og_tables *tables, const uint8_t *data,
-                            uint32_t len)
+void og_prober_fabric_error(struct og_prober *prober, const struct og_tables *tables, const uint8_t *data, uint32_t len)
 {
     struct og_fabric_error error;
     struct og_outer outer;
@@ -271,8 +269,7 @@ static bool usable(const struct og_prober *prober, enum og_member_kind kind, uns
 
     if (prober->passive)
         return target->serving_for_us;
-    if (!target->serving_for_us || !target->replied || target->suspect ||
-        !(target->last.flags & OG_PROBE_F_SERVING))
+    if (!target->serving_for_us || !target->replied || target->suspect || !(target->last.flags & OG_PROBE_F_SERVING))
         return false;
     return kind == OG_MEMBER_ROUTER ||
            (!(target->last.flags & OG_PROBE_F_DRAINING) && (target->last.listeners & target->services) != 0);

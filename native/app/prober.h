@@ -43,12 +43,12 @@ struct og_target {
     bool sent, answered; /* in this interval */
     bool replied;        /* ever */
     bool suspect, dead;
-    bool unreachable; /* said the fabric, since the last reply */
-    bool given_up;    /* says the table document */
+    bool unreachable;      /* said the fabric, since the last reply */
+    bool given_up;         /* says the table document */
     uint32_t misses, good; /* in a row */
     uint64_t rtt_ns;
-    uint32_t mtu; /* told by a Packet Too Big from the fabric, bytes; 0 = none */
-    uint32_t incarnations; /* how many different ones were seen: a new one is a restart */
+    uint32_t mtu;              /* told by a Packet Too Big from the fabric, bytes; 0 = none */
+    uint32_t incarnations;     /* how many different ones were seen: a new one is a restart */
     struct og_probe_self last; /* reply */
 };
 
@@ -57,8 +57,8 @@ struct og_prober {
     uint16_t ids[OG_MEMBER_KINDS][OG_MAX_MEMBERS];
     unsigned n_ids[OG_MEMBER_KINDS];
     struct og_health *health;
-    uint8_t role; /* own, OG_ROLE_* */
-    bool passive; /* ask nobody: everybody is taken to be alive and serving */
+    uint8_t role;     /* own, OG_ROLE_* */
+    bool passive;     /* ask nobody: everybody is taken to be alive and serving */
     uint64_t version; /* of the tables the targets are from */
     uint64_t last_turn_ns, next_round_ns;
     bool discard; /* this interval */

@@ -130,8 +130,8 @@ json_t *og_shares_json(const struct og_app *app)
     for (size_t i = 0; i < app->n_named_shares; i++) {
         const struct og_named_share *share = &app->named_shares[i];
 
-        json_array_append_new(list, json_pack("{s:s, s:s, s:i}", "service", share->service, "site", share->site, "share",
-                                              (int)share->share));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:i}", "service", share->service, "site", share->site,
+                                              "share", (int)share->share));
     }
     return list;
 }

@@ -234,7 +234,8 @@ static struct rte_tel_data *describe_member(const struct og_target *target, enum
     rte_tel_data_add_dict_string(data, "name", target->name);
     rte_tel_data_add_dict_string(data, "kind", kind == OG_MEMBER_AGENT ? "agent" : "router");
     rte_tel_data_add_dict_uint(data, "id", id);
-    rte_tel_data_add_dict_string(data, "site", spec && target->site < OG_MAX_SITES ? spec->site_names[target->site] : "");
+    rte_tel_data_add_dict_string(data, "site",
+                                 spec && target->site < OG_MAX_SITES ? spec->site_names[target->site] : "");
     rte_tel_data_add_dict_int(data, "replied", target->replied);
     rte_tel_data_add_dict_int(data, "suspect", target->suspect);
     rte_tel_data_add_dict_int(data, "dead", target->dead);

@@ -128,12 +128,11 @@ static void add_pin(struct rte_tel_data *data, const struct og_app *app, const s
     memcpy(key.client, ask->flow.client, sizeof(key.client));
     app->role->flow(app->threads[thread].plane, &key, ask->hash, og_now_ns(), &view);
     rte_tel_data_add_dict_string(data, "pin", view.pinned ? "pinned" : view.half_open ? "half_open" : "none");
-    rte_tel_data_add_dict_int(data, "target_dead",
-                              view.target < OG_MAX_MEMBERS && app->health.agent_dead[view.target]);
-    rte_tel_data_add_dict_string(data, "target", view.target == OG_TARGET_NONE
-                                                     ? ""
-                                                     : og_telemetry_target(og_tables_spec(tables), view.target, text,
-                                                                           sizeof(text)));
+    rte_tel_data_add_dict_int(data, "target_dead", view.target < OG_MAX_MEMBERS && app->health.agent_dead[view.target]);
+    rte_tel_data_add_dict_string(data, "target",
+                                 view.target == OG_TARGET_NONE
+                                     ? ""
+                                     : og_telemetry_target(og_tables_spec(tables), view.target, text, sizeof(text)));
 }
 
 static unsigned share_of(const struct og_app *app, const struct og_tables *tables, const struct question *ask)
@@ -177,7 +176,7 @@ static void explain_hasher(struct rte_tel_data *data, const struct og_app *app, 
     rte_tel_data_add_dict_string(data, "site", router ? site_name(og_tables_spec(tables), router->site) : "");
     rte_tel_data_add_dict_string(data, "router", router_name(tables, id));
     rte_tel_data_add_dict_string(data, "reason",
-                                 !router ? "no router"
+                                 !router                          ? "no router"
                                  : app->health.router_suspect[id] ? "all routers are suspect: as if none were"
                                  : router->site != og_tables_spec(tables)->own_site ? "no usable router here"
                                                                                     : "its slot's usable router");

@@ -72,14 +72,23 @@ static struct og_tables *build_tables(unsigned n_agents)
 {
     static struct og_member agents[OG_MAX_MEMBERS];
     static const uint8_t gateways[1][8] = {{0x5f, 0, 0, 1, 0, 0x11}};
-    struct og_service service = {.port = htons(80), .protocol = OG_NH_TCP, .idle_s = 8000, .closing_s = 60,
-                                 .half_open_s = 8, .name = "web"};
-    struct og_member routers[2] = {{.weight = 100, .name = "ogr_w1"},
-                                   {.weight = 100, .name = "ogr_e1", .id = 1, .site = 1, .locator = {0x5f, 0, 0, 2, 0, 0x21}}};
-    struct og_tables_spec spec = {.generation = 1, .flow_seed.k = {1, 2}, .fabric_mtu = 2000,
-                                  .slots = OG_TABLE_SLOTS, .services = &service, .n_services = 1,
-                                  .routers = routers, .n_routers = 2, .agents = agents, .n_agents = n_agents,
-                                  .gateways = gateways, .n_gateways = 1};
+    struct og_service service = {
+        .port = htons(80), .protocol = OG_NH_TCP, .idle_s = 8000, .closing_s = 60, .half_open_s = 8, .name = "web"};
+    struct og_member routers[2] = {
+        {.weight = 100, .name = "ogr_w1"},
+        {.weight = 100, .name = "ogr_e1", .id = 1, .site = 1, .locator = {0x5f, 0, 0, 2, 0, 0x21}}};
+    struct og_tables_spec spec = {.generation = 1,
+                                  .flow_seed.k = {1, 2},
+                                  .fabric_mtu = 2000,
+                                  .slots = OG_TABLE_SLOTS,
+                                  .services = &service,
+                                  .n_services = 1,
+                                  .routers = routers,
+                                  .n_routers = 2,
+                                  .agents = agents,
+                                  .n_agents = n_agents,
+                                  .gateways = gateways,
+                                  .n_gateways = 1};
     struct og_tables *tables;
     char error[256];
 
@@ -88,7 +97,9 @@ static struct og_tables *build_tables(unsigned n_agents)
     memcpy(spec.locator, og_bench_router, 8);
     for (unsigned i = 0; i < n_agents; i++) {
         agents[i] = (struct og_member){.locator = {0x5f, 0, 0, 1, (uint8_t)(1 + i / 256), (uint8_t)i},
-                                       .id = (uint16_t)i, .weight = 100, .services = 1};
+                                       .id = (uint16_t)i,
+                                       .weight = 100,
+                                       .services = 1};
         snprintf(agents[i].name, sizeof(agents[i].name), "agent_w%u", i + 1);
     }
     tables = og_tables_build(&spec, error, sizeof(error));
@@ -194,7 +205,11 @@ static void bench_hasher(void)
     struct og_bench_traffic *traffic = need(64, sizeof(*traffic));
     struct og_hasher *hasher = need(_Alignof(struct og_hasher), sizeof(*hasher));
     struct og_tables *tables = build_tables(0);
-    struct row row = {.name = "hasher", .traffic = traffic, .call = call_hasher, .plane = hasher, .tables = tables,
+    struct row row = {.name = "hasher",
+                      .traffic = traffic,
+                      .call = call_hasher,
+                      .plane = hasher,
+                      .tables = tables,
                       .expected = OG_V_STEERED};
 
     og_hasher_init(hasher, &health, key, &self);
@@ -208,14 +223,13 @@ static void bench_hasher(void)
 static struct og_router *make_router(uint64_t pins)
 {
     struct og_router *router = need(_Alignof(struct og_router), sizeof(*router));
-    struct og_router_config config = {.threads = 1, .pins = pins, .halfopen = OG_HALFOPEN_ENTRIES, .key = {5, 6},
-                                      .self = {.role = OG_ROLE_ROUTER}};
+    struct og_router_config config = {
+        .threads = 1, .pins = pins, .halfopen = OG_HALFOPEN_ENTRIES, .key = {5, 6}, .self = {.role = OG_ROLE_ROUTER}};
     const char *kind;
 
     config.pins_memory = og_memory_large(og_pins_bytes(pins), &kind);
     config.halfopen_memory = og_memory_large(og_halfopen_bytes(config.halfopen), &kind);
-    if (!config.pins_memory || !config.halfopen_memory ||
-        !og_router_init(router, &config, clock_ns(CLOCK_MONOTONIC)))
+    if (!config.pins_memory || !config.halfopen_memory || !og_router_init(router, &config, clock_ns(CLOCK_MONOTONIC)))
         die("cannot make a router");
     return router;
 }
@@ -244,7 +258,11 @@ static void bench_pinned(uint64_t flows, unsigned n_agents, const char *name)
     struct og_bench_traffic *traffic = need(64, sizeof(*traffic));
     struct og_tables *tables = build_tables(16);
     struct og_router *router = make_router(flows < 4096 ? 4096 : flows);
-    struct row row = {.name = name, .traffic = traffic, .call = call_router, .plane = router, .tables = tables,
+    struct row row = {.name = name,
+                      .traffic = traffic,
+                      .call = call_router,
+                      .plane = router,
+                      .tables = tables,
                       .expected = OG_V_PINNED};
     const uint64_t slots = router->pins.lines * OG_PINS_SLOTS;
     struct og_pins_stats before;
@@ -269,8 +287,7 @@ static void bench_pinned(uint64_t flows, unsigned n_agents, const char *name)
              "\"lines_per_hit\": %.3f, \"evictions\": %llu",
              (unsigned long long)flows, (unsigned long long)router->pins.count,
              (double)og_pins_bytes(router->pins.capacity) / (double)router->pins.capacity,
-             (double)router->pins.count / (double)slots,
-             (unsigned long long)(router->pins.stats.hits - before.hits),
+             (double)router->pins.count / (double)slots, (unsigned long long)(router->pins.stats.hits - before.hits),
              (double)(router->pins.stats.hit_lines - before.hit_lines) /
                  (double)(router->pins.stats.hits - before.hits),
              (unsigned long long)router->pins.stats.evictions);
@@ -285,8 +302,8 @@ static void bench_unpinned(uint8_t flags, enum og_verdict expected, const char *
     struct og_bench_traffic *traffic = need(64, sizeof(*traffic));
     struct og_tables *tables = build_tables(16);
     struct og_router *router = make_router(MILLION);
-    struct row row = {.name = name, .traffic = traffic, .call = call_router, .plane = router, .tables = tables,
-                      .expected = expected};
+    struct row row = {
+        .name = name, .traffic = traffic, .call = call_router, .plane = router, .tables = tables, .expected = expected};
 
     og_bench_traffic_init(traffic, true, flags, MILLION);
     print_row(&row, base_line(traffic), "");

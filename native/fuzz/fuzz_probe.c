@@ -54,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(og_parse_outer(buf.data, buf.len, &outer) == OG_V_NONE);
     buf.verdict = og_probe_parse(buf.data, &outer, &info);
     if (buf.verdict == OG_V_NONE) {
-        const struct og_probe_self self = {.role = 1, .flags = 1, .generation = 7, .incarnation = 9, .load = {.bytes_per_s = 1}};
+        const struct og_probe_self self = {
+            .role = 1, .flags = 1, .generation = 7, .incarnation = 9, .load = {.bytes_per_s = 1}};
 
         og_probe_answer(&buf, &outer, own, &self);
         CHECK(og_parse_outer(buf.data, buf.len, &outer) == OG_V_NONE);

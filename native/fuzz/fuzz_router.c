@@ -82,9 +82,16 @@ static const struct og_tables *variant(unsigned number)
 
 static void start(struct play *play)
 {
-    struct og_router_config config = {.threads = 1, .pins = PINS, .pins_memory = pins_memory, .halfopen = HALF_OPEN,
-                                      .halfopen_memory = halfopen_memory, .health = &health, .shares = &shares,
-                                      .cookies = {.key = {3, 4}, .start_ns = 1}, .key = {5, 6}, .self = {.role = 2}};
+    struct og_router_config config = {.threads = 1,
+                                      .pins = PINS,
+                                      .pins_memory = pins_memory,
+                                      .halfopen = HALF_OPEN,
+                                      .halfopen_memory = halfopen_memory,
+                                      .health = &health,
+                                      .shares = &shares,
+                                      .cookies = {.key = {3, 4}, .start_ns = 1},
+                                      .key = {5, 6},
+                                      .self = {.role = 2}};
 
     memset(&health, 0, sizeof(health));
     memset(&shares, 0, sizeof(shares));

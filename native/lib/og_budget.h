@@ -15,9 +15,9 @@
 #define OG_BUDGET_RATE 20000u        /* hunts per second and thread */
 #define OG_BUDGET_START_RATE 200000u /* the same in the first seconds: after a restart every flow is unknown */
 #define OG_BUDGET_START_S 30u
-#define OG_BUDGET_REMOTE_SHARE 10u  /* the other site gets a tenth */
-#define OG_BUDGET_SOURCE_RATE 50u   /* per second and source /64 */
-#define OG_BUDGET_NEGATIVE 4096u    /* flows whose hunt failed; a power of two */
+#define OG_BUDGET_REMOTE_SHARE 10u /* the other site gets a tenth */
+#define OG_BUDGET_SOURCE_RATE 50u  /* per second and source /64 */
+#define OG_BUDGET_NEGATIVE 4096u   /* flows whose hunt failed; a power of two */
 #define OG_BUDGET_NEGATIVE_MS 2000u
 
 struct og_budget {

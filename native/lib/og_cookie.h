@@ -27,8 +27,8 @@ struct og_cookie_key {
 
 struct og_cookie_keys {
     struct og_cookie_secret secret;
-    uint64_t turn;                 /* epochs since start */
-    struct og_cookie_key key[2];   /* [turn & 1] is the current one, the other the previous */
+    uint64_t turn;               /* epochs since start */
+    struct og_cookie_key key[2]; /* [turn & 1] is the current one, the other the previous */
 };
 
 enum og_cookie_result {

@@ -24,8 +24,7 @@ uint32_t og_path_overhead(const struct og_path *path)
 
 static bool path_ok(const struct og_path *path)
 {
-    return path->n_segments <= OG_MAX_SEGMENTS && path->n_cookies <= OG_MAX_COOKIES &&
-           path->visited < path->n_segments;
+    return path->n_segments <= OG_MAX_SEGMENTS && path->n_cookies <= OG_MAX_COOKIES && path->visited < path->n_segments;
 }
 
 /* Segments go in reverse, cookies as they are. */
@@ -72,8 +71,8 @@ bool og_template_build(struct og_template *template, const struct og_path *path,
     return true;
 }
 
-struct og_ipv6 *og_encap_push(struct og_buf *buf, const struct og_path *path, const struct og_sid *source,
-                              uint16_t tag, const struct og_outer_fields *fields)
+struct og_ipv6 *og_encap_push(struct og_buf *buf, const struct og_path *path, const struct og_sid *source, uint16_t tag,
+                              const struct og_outer_fields *fields)
 {
     if (!path_ok(path)) {
         return NULL;

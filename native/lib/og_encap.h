@@ -41,8 +41,8 @@ uint32_t og_path_overhead(const struct og_path *path);
 /* Put the headers for `path` in front of the IPv6 packet in `buf`; `tag` goes to the SRH. Returns the outer header, or
  * NULL with buf unchanged: no headroom, a length that does not fit, or not a path (no segment, none left to visit, too
  * many segments or cookies). */
-struct og_ipv6 *og_encap_push(struct og_buf *buf, const struct og_path *path, const struct og_sid *source,
-                              uint16_t tag, const struct og_outer_fields *fields);
+struct og_ipv6 *og_encap_push(struct og_buf *buf, const struct og_path *path, const struct og_sid *source, uint16_t tag,
+                              const struct og_outer_fields *fields);
 
 static inline void og_outer_write(struct og_ipv6 *ip, uint32_t payload_len, const struct og_outer_fields *fields)
 {

@@ -128,12 +128,11 @@ static inline enum og_verdict judge_client(struct og_hasher *hasher, const struc
     }
     if (ip->hop_limit <= 1) {
         return may_answer(hasher, buf, packet, now_ns) && og_icmp_time_exceeded(buf) ? OG_V_TIME_EXCEEDED
-                                                                                      : OG_V_DROP_HOP_LIMIT;
+                                                                                     : OG_V_DROP_HOP_LIMIT;
     }
     uint32_t mtu = og_client_mtu(og_tables_spec(tables)->fabric_mtu);
     if (packet->len > mtu) {
-        return may_answer(hasher, buf, packet, now_ns) && og_icmp_too_big(buf, mtu) ? OG_V_TOO_BIG
-                                                                                    : OG_V_DROP_TOO_BIG;
+        return may_answer(hasher, buf, packet, now_ns) && og_icmp_too_big(buf, mtu) ? OG_V_TOO_BIG : OG_V_DROP_TOO_BIG;
     }
     if (packet->kind == OG_KIND_ICMP_ERROR) {
         return og_rate_take(&hasher->errors_in, ip->src, now_ns) ? OG_V_STEERED_ICMP : OG_V_DROP_ICMP_RATE;

@@ -41,7 +41,8 @@ static bool same(const struct og_past *a, const struct og_past *b)
 static bool is_repeated(const struct og_tables_spec *spec, size_t entry)
 {
     for (size_t i = 0; i < entry; i++) {
-        if (spec->history[i].service == spec->history[entry].service && same(&spec->history[i], &spec->history[entry])) {
+        if (spec->history[i].service == spec->history[entry].service &&
+            same(&spec->history[i], &spec->history[entry])) {
             return true;
         }
     }

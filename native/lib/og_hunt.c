@@ -257,8 +257,7 @@ enum og_verdict og_hunt(const struct og_moment *at, struct og_work *work)
     if (og_work_is_hunted_for(work)) {
         return og_hunt_for(at, work);
     }
-    return begin(at, work,
-                 work->had_pin || og_pins_rests(&at->router->pins, at->rules, &work->key, work->pin_hash));
+    return begin(at, work, work->had_pin || og_pins_rests(&at->router->pins, at->rules, &work->key, work->pin_hash));
 }
 
 /* All in one list: the next Miss is the other router's. It has paid for the hunt from its budget. */

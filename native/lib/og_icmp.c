@@ -12,7 +12,8 @@
 
 /* ---- to clients --------------------------------------------------------------------------------------------------- */
 
-static void write_ipv6(struct og_ipv6 *ip, const uint8_t source[16], const uint8_t destination[16], uint32_t payload_len)
+static void write_ipv6(struct og_ipv6 *ip, const uint8_t source[16], const uint8_t destination[16],
+                       uint32_t payload_len)
 {
     og_store32(ip->vtc_flow, UINT32_C(6) << 28);
     og_store16(ip->payload_len, (uint16_t)payload_len);

@@ -11,11 +11,11 @@
 #include "og_rate.h"
 #include "og_tables.h"
 
-#define OG_PROBES_PER_S 1000       /* per source /64, that is per locator */
+#define OG_PROBES_PER_S 1000 /* per source /64, that is per locator */
 #define OG_PROBES_TOTAL_PER_S 50000
 
 struct og_local {
-    struct og_probe_self self; /* written by the program, also while packets flow */
+    struct og_probe_self self;   /* written by the program, also while packets flow */
     struct og_probe_load beside; /* the load that routers of the own site are told instead */
     struct og_rate probe_rate;
 };

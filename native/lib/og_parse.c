@@ -42,7 +42,8 @@ static bool fragment_is_first(const uint8_t *header)
 
 /* Walk from `*next` at `*offset` to the transport header. `embedded`: in the packet inside an ICMPv6 error, which is
  * allowed to be a first fragment. */
-static enum og_verdict walk_extensions(const uint8_t *data, uint32_t end, uint32_t *offset, uint8_t *next, bool embedded)
+static enum og_verdict walk_extensions(const uint8_t *data, uint32_t end, uint32_t *offset, uint8_t *next,
+                                       bool embedded)
 {
     uint32_t start = *offset;
 

@@ -47,10 +47,10 @@ struct og_packet {
     enum og_packet_kind kind;
     uint8_t tcp_flags; /* OG_TCP_*, the low six bits */
     uint8_t icmp_type, icmp_code;
-    uint32_t seq, ack;   /* TCP, host byte order */
-    uint32_t icmp_mtu;   /* Packet Too Big, bytes */
-    uint32_t len;        /* of the whole packet by its own length field; the buffer may be longer (link padding) */
-    uint32_t transport;  /* offset of the TCP, UDP or ICMPv6 header */
+    uint32_t seq, ack;  /* TCP, host byte order */
+    uint32_t icmp_mtu;  /* Packet Too Big, bytes */
+    uint32_t len;       /* of the whole packet by its own length field; the buffer may be longer (link padding) */
+    uint32_t transport; /* offset of the TCP, UDP or ICMPv6 header */
 };
 
 /* `data` is a packet from a client to a VIP (of whatever service: addresses are not judged here). Verdicts:
@@ -66,17 +66,17 @@ enum og_verdict og_parse_server(const uint8_t *data, uint32_t len, struct og_pac
 
 struct og_outer {
     const struct og_ipv6 *ip;
-    const struct og_sid *destination;   /* the active SID: ip->dst */
-    const struct og_sid *source;        /* ip->src read as a SID; whether it is one is the caller's question */
-    const struct og_srh *srh;           /* NULL without one */
-    const struct og_sid *segments;      /* in the header's order: [0] is the last one travelled */
-    uint8_t n_segments;                 /* 0 without SRH */
-    uint8_t segments_left;              /* 0 without SRH */
+    const struct og_sid *destination; /* the active SID: ip->dst */
+    const struct og_sid *source;      /* ip->src read as a SID; whether it is one is the caller's question */
+    const struct og_srh *srh;         /* NULL without one */
+    const struct og_sid *segments;    /* in the header's order: [0] is the last one travelled */
+    uint8_t n_segments;               /* 0 without SRH */
+    uint8_t segments_left;            /* 0 without SRH */
     uint8_t n_cookies;
     const struct og_cookie *cookies[OG_MAX_COOKIES]; /* [0] is the oldest */
-    uint8_t next_header; /* of the payload: OG_NH_IPV6, OG_NH_UDP, OG_NH_ICMPV6, … */
-    uint32_t payload;    /* its offset */
-    uint32_t len;        /* of the whole packet by its own length field */
+    uint8_t next_header;                             /* of the payload: OG_NH_IPV6, OG_NH_UDP, OG_NH_ICMPV6, … */
+    uint32_t payload;                                /* its offset */
+    uint32_t len;                                    /* of the whole packet by its own length field */
 };
 
 /* Outer IPv6 header, at most one SRH, its TLVs. Pointers point into `data`. Verdicts: DROP_TRUNCATED, DROP_NOT_IPV6,

@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OG_PINS_SLOTS 2u  /* per line */
-#define OG_PINS_WINDOW 16u/* lines a key may live in */
-#define OG_PINS_LINE 64u  /* bytes */
+#define OG_PINS_SLOTS 2u   /* per line */
+#define OG_PINS_WINDOW 16u /* lines a key may live in */
+#define OG_PINS_LINE 64u   /* bytes */
 
 /* Targets: an agent's id, or OG_TARGET_SITE + index of a site. */
 #define OG_TARGET_SITE 1024u
@@ -63,10 +63,11 @@ _Static_assert(sizeof(struct og_pin) == 32, "two slots per 64-byte line");
 
 /* What makes a pin void; built with the tables (og_tables_pin_rules). */
 struct og_pin_rules {
-    uint32_t idle_s[64];    /* by service index; 0 = no such service, its pins are void */
+    uint32_t idle_s[64]; /* by service index; 0 = no such service, its pins are void */
     uint32_t closing_s[64];
     uint32_t half_open_ms[64];
-    uint32_t generation[OG_TARGETS]; /* current generation (16 bits) by target, with OG_PIN_RESTS; or OG_PIN_NO_TARGET */
+    uint32_t
+        generation[OG_TARGETS]; /* current generation (16 bits) by target, with OG_PIN_RESTS; or OG_PIN_NO_TARGET */
 };
 #define OG_PIN_NO_TARGET 0xffffffffu
 #define OG_PIN_RESTS 0x10000u /* a bit beside the generation */
@@ -99,7 +100,7 @@ struct og_pins {
     uint64_t capacity; /* advertised; slots = 2 per pin of it */
     uint64_t count, closing;
     uint64_t to_sites; /* of `count`: those to other sites that are not closing */
-    uint64_t cursor; /* next slot to sweep */
+    uint64_t cursor;   /* next slot to sweep */
     struct og_pins_stats stats;
 };
 

@@ -87,8 +87,7 @@ enum og_verdict og_probe_parse(const uint8_t *data, const struct og_outer *outer
                 .generation = og_load32(probe->generation),
                 .incarnation = og_load64(probe->incarnation),
                 .listeners = og_load64(probe->listeners),
-                .load = {og_load32(probe->connections), og_load32(probe->accepts_per_s),
-                         og_load64(probe->bytes_per_s)},
+                .load = {og_load32(probe->connections), og_load32(probe->accepts_per_s), og_load64(probe->bytes_per_s)},
             },
     };
     return OG_V_NONE;

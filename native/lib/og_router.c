@@ -151,7 +151,7 @@ static enum og_verdict read_steers(const struct og_moment *at, struct og_work *w
         n++;
     }
     return work->function == OG_FN_STEER && (work->own_cookie != NULL || n == OG_MAX_STEERS) ? OG_V_DROP_LOOP
-                                                                                              : OG_V_NONE;
+                                                                                             : OG_V_NONE;
 }
 
 /* At Steer: from a gateway node, and what may lie ahead is the Miss of a router that hunts with our help. */
@@ -219,7 +219,8 @@ static bool find_service(const struct og_moment *at, struct recall *recall, stru
     const union og_flow *flow = &work->packet.flow;
     const uint64_t port_protocol = flow->q[4] >> 16;
 
-    if (((flow->q[2] ^ recall->vip[0]) | (flow->q[3] ^ recall->vip[1]) | (port_protocol ^ recall->port_protocol)) != 0) {
+    if (((flow->q[2] ^ recall->vip[0]) | (flow->q[3] ^ recall->vip[1]) | (port_protocol ^ recall->port_protocol)) !=
+        0) {
         const int service = og_tables_service(at->tables, flow->vip, flow->vip_port, flow->protocol);
 
         if (service < 0) {

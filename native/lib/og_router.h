@@ -47,14 +47,14 @@
 #define OG_ROUTER_BURST 32u /* packets per stage; larger bursts are worked off in parts */
 
 struct og_router_config {
-    uint16_t thread;  /* this one's number, 0 .. threads - 1 */
-    uint16_t threads; /* owner of a flow = its hash (OG_USE_OWNER) mod threads */
-    uint64_t pins;    /* capacity of this thread */
-    void *pins_memory; /* og_pins_bytes(pins), aligned to OG_PINS_LINE; 2 MiB pages where there are any */
-    uint32_t halfopen; /* a power of two; OG_HALFOPEN_ENTRIES */
-    void *halfopen_memory; /* og_halfopen_bytes(halfopen) */
-    const struct og_health *health; /* may be NULL: everything usable */
-    const struct og_shares *shares; /* may be NULL: nothing leaves by share */
+    uint16_t thread;                 /* this one's number, 0 .. threads - 1 */
+    uint16_t threads;                /* owner of a flow = its hash (OG_USE_OWNER) mod threads */
+    uint64_t pins;                   /* capacity of this thread */
+    void *pins_memory;               /* og_pins_bytes(pins), aligned to OG_PINS_LINE; 2 MiB pages where there are any */
+    uint32_t halfopen;               /* a power of two; OG_HALFOPEN_ENTRIES */
+    void *halfopen_memory;           /* og_halfopen_bytes(halfopen) */
+    const struct og_health *health;  /* may be NULL: everything usable */
+    const struct og_shares *shares;  /* may be NULL: nothing leaves by share */
     struct og_cookie_secret cookies; /* random; the same for all threads of a process */
     uint64_t key[2];                 /* random; places sources in rate tables */
     struct og_probe_self self;       /* what probes are answered with; kept up to date in router.local.self */

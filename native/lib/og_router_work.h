@@ -25,7 +25,7 @@ enum og_stage {
 struct og_work {
     struct og_buf *buf;
     struct og_outer outer;
-    struct og_packet packet; /* of the packet inside */
+    struct og_packet packet;       /* of the packet inside */
     struct og_locator_role source; /* of the outer source */
     uint16_t function;             /* of the SID it arrived at */
     uint16_t service;
@@ -34,8 +34,8 @@ struct og_work {
     const struct og_cookie *steer_cookies[OG_MAX_STEERS];
     const struct og_cookie *own_cookie; /* Pin and Miss; NULL without one */
     uint8_t n_steers;
-    bool had_pin;    /* to a target that died: it was void */
-    bool local_only; /* came from another site's router: only targets of this site, and pins to sites do not count */
+    bool had_pin;      /* to a target that died: it was void */
+    bool local_only;   /* came from another site's router: only targets of this site, and pins to sites do not count */
     uint64_t hash;     /* og_flow_hash */
     uint64_t pin_hash; /* the same for OG_USE_PIN */
     uint64_t argument; /* og_flow_argument: owner and hash, for SIDs */

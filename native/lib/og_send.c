@@ -36,8 +36,9 @@ enum og_verdict og_send_path(const struct og_moment *at, struct og_work *work, c
         return verdict;
     }
     own_errors(at, work, &source);
-    return og_encap_push(work->buf, path, &source, og_load16(at->spec->digest + 30), &fields) != NULL ? sent
-                                                                                             : OG_V_DROP_NO_ROOM;
+    return og_encap_push(work->buf, path, &source, og_load16(at->spec->digest + 30), &fields) != NULL
+               ? sent
+               : OG_V_DROP_NO_ROOM;
 }
 
 static void set_arguments(const struct og_work *work, struct og_ipv6 *outer, uint64_t destination_argument)

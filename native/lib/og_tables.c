@@ -13,7 +13,7 @@
 #include "og_sid.h"
 #include "og_tables_check.h"
 
-#define SERVICE_CELLS 256u  /* a power of two, four times OG_MAX_SERVICES */
+#define SERVICE_CELLS 256u /* a power of two, four times OG_MAX_SERVICES */
 #define VIP_CELLS 256u
 #define HASH_FACTOR UINT64_C(0x9e3779b97f4a7c15) /* 2^64 / golden ratio: spreads configured values, no attacker's */
 
@@ -42,7 +42,7 @@ struct og_tables {
     struct locator_cell *locators;
     uint32_t locator_mask;
     struct prefix sr_domain[16];
-    bool vip_outside_sr_domain; /* else one look-up fewer per packet */
+    bool vip_outside_sr_domain;            /* else one look-up fewer per packet */
     uint16_t router_place[OG_MAX_MEMBERS]; /* id -> place in the spec, or OG_NO_MEMBER */
     uint16_t agent_place[OG_MAX_MEMBERS];
     struct og_template *to_router, *to_agent; /* by place */
@@ -256,7 +256,7 @@ static bool build_members(struct og_tables *tables)
 
 /* The ring of those members that are at a site and (agents) serve a service. */
 static const struct og_ring *ring_of(struct og_tables *tables, const struct og_member *members, size_t n_members,
-                                  unsigned site, uint64_t service_bit)
+                                     unsigned site, uint64_t service_bit)
 {
     struct og_maglev_member chosen[OG_MAX_MEMBERS];
     uint16_t n = 0;
@@ -336,8 +336,8 @@ static bool build_history(struct og_tables *tables, const struct og_tables_spec 
         const struct og_ring *ring = tables->agent_ring[service][spec->own_site];
         uint16_t other = 0;
 
-        while (other < service && !(tables->agent_ring[other][spec->own_site] == ring &&
-                                    og_history_same(spec, service, other))) {
+        while (other < service &&
+               !(tables->agent_ring[other][spec->own_site] == ring && og_history_same(spec, service, other))) {
             other++;
         }
         if (other < service) {
@@ -595,8 +595,8 @@ unsigned og_tables_pick(const struct og_tables *tables, const struct og_health *
     if (service >= tables->spec.n_services || site >= OG_MAX_SITES) {
         return 0;
     }
-    return og_ring_pick(tables->agent_ring[service][site], tables->spec.slots, &mask,
-                        og_tables_slot(tables, flow_hash), wanted, picks);
+    return og_ring_pick(tables->agent_ring[service][site], tables->spec.slots, &mask, og_tables_slot(tables, flow_hash),
+                        wanted, picks);
 }
 
 unsigned og_tables_agents(const struct og_tables *tables, const struct og_health *health, unsigned service,

@@ -18,7 +18,7 @@
 #define OG_MAX_MEMBERS 1024 /* routers, or agents, of all sites together; index 0xffff = none */
 #define OG_MAX_SITES 16
 #define OG_NO_MEMBER 0xffffu
-#define OG_HISTORY_AGENTS 8u      /* earlier agents of a slot, the hunt's second stage: they fit into one segment list */
+#define OG_HISTORY_AGENTS 8u /* earlier agents of a slot, the hunt's second stage: they fit into one segment list */
 #define OG_HISTORY_MEMBERSHIPS 32u /* earlier memberships of a service */
 
 /* A service's place in the list is its index: the bit in masks, and what pins refer to. protocol 0 = index unused. */
@@ -65,8 +65,8 @@ struct og_tables_spec {
     uint8_t locator[8]; /* own */
     uint16_t own_site;
     char site_names[OG_MAX_SITES][64]; /* by index; empty where there is none, or where nobody needs to know */
-    uint8_t traffic_class_dscp; /* outer DSCP << 2 */
-    uint32_t fabric_mtu;        /* of the egress link, bytes */
+    uint8_t traffic_class_dscp;        /* outer DSCP << 2 */
+    uint32_t fabric_mtu;               /* of the egress link, bytes */
     uint32_t slots;
     const struct og_service *services;
     size_t n_services;
@@ -85,7 +85,8 @@ struct og_tables_spec {
     size_t n_history;
     const struct og_spill *spill; /* in the order of the policy; not kept */
     size_t n_spill;
-    bool spill_listed; /* a service without an entry in `spill` goes nowhere; else: to every other site, in their order */
+    bool
+        spill_listed; /* a service without an entry in `spill` goes nowhere; else: to every other site, in their order */
 };
 
 struct og_pin_rules;
@@ -103,12 +104,12 @@ const struct og_tables_spec *og_tables_spec(const struct og_tables *tables);
 struct og_health {
     uint8_t router_suspect[OG_MAX_MEMBERS];
     uint8_t agent_suspect[OG_MAX_MEMBERS];
-    uint8_t agent_dead[OG_MAX_MEMBERS];         /* suspect, and a second witness says so */
+    uint8_t agent_dead[OG_MAX_MEMBERS]; /* suspect, and a second witness says so */
     uint8_t router_dead[OG_MAX_MEMBERS];
     uint64_t agent_no_listener[OG_MAX_MEMBERS]; /* bit i: answered "no listener" for service i */
     uint64_t router_no_service[OG_MAX_MEMBERS]; /* of another site; bit i: does not say it can serve service i there */
     uint16_t agent_epoch[OG_MAX_MEMBERS]; /* grows when an agent answers as a new incarnation: pins to it are void */
-    uint32_t version; /* grows after each change of agent_dead and agent_epoch */
+    uint32_t version;                     /* grows after each change of agent_dead and agent_epoch */
 };
 
 /* ---- Per packet. None of these allocates, locks or fails other than as said; `health` may be NULL. `flow_hash` is

@@ -50,7 +50,8 @@
     X(DROP_ROUTING_HEADER, "drop_routing_header", DROP, "routing header from a client")                                \
     X(DROP_PROTOCOL, "drop_protocol", DROP, "ESP, AH or unknown protocol")                                             \
     X(DROP_NO_SERVICE, "drop_no_service", DROP, "no service at this address and port")                                 \
-    X(DROP_SOURCE, "drop_source", DROP, "client source is a VIP, multicast, unspecified, link-local or in the SR domain") \
+    X(DROP_SOURCE, "drop_source", DROP,                                                                                \
+      "client source is a VIP, multicast, unspecified, link-local or in the SR domain")                                \
     X(DROP_TCP_FLAGS, "drop_tcp_flags", DROP, "SYN|ACK, null or xmas packet from a client")                            \
     X(DROP_HOP_LIMIT, "drop_hop_limit", DROP, "hop limit used up")                                                     \
     X(DROP_ICMP_TYPE, "drop_icmp_type", DROP, "ICMPv6 type that is not steered")                                       \
@@ -91,7 +92,7 @@ enum og_verdict {
     OG_VERDICTS(OG_X)
 #undef OG_X
         OG_V_COUNT,
-        OG_V_NONE = OG_V_COUNT /* no verdict yet: what a parser says of a packet that may go on */
+    OG_V_NONE = OG_V_COUNT /* no verdict yet: what a parser says of a packet that may go on */
 };
 
 /* For verdicts below OG_V_COUNT. */

@@ -80,7 +80,7 @@ struct og_srh {
     /* struct og_sid segments[last_entry + 1], in reverse order; then TLVs */
 };
 
-#define OG_MAX_STEERS 2   /* a third is dropped as `loop` */
+#define OG_MAX_STEERS 2    /* a third is dropped as `loop` */
 #define OG_MAX_SEGMENTS 11 /* 2 visited Steers + 8 candidates + Miss */
 #define OG_MAX_COOKIES 2
 #define OG_MAX_OVERHEAD (40 + 8 + 16 * OG_MAX_SEGMENTS + 16 * OG_MAX_COOKIES) /* 256 bytes */
@@ -148,8 +148,8 @@ struct og_cookie_input {
 struct og_probe {
     __u8 version;
     __u8 type;
-    __u8 role;  /* of the sender of this message, OG_ROLE_* */
-    __u8 flags; /* replies: OG_PROBE_F_* */
+    __u8 role;           /* of the sender of this message, OG_ROLE_* */
+    __u8 flags;          /* replies: OG_PROBE_F_* */
     __u8 generation[4];  /* replies: low 32 bits of the table generation in use (agents: 0) */
     __u8 nonce[8];       /* low 48 bits used, equal to the SID's argument */
     __u8 incarnation[8]; /* replies: boot nonce; same after silence = state kept, new = state lost */

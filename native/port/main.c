@@ -99,11 +99,14 @@ static bool add_destination(struct arguments *arguments, const char *text, uint3
 
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
-    static const struct option options[] = {
-        {"interface", required_argument, NULL, 'i'}, {"locator", required_argument, NULL, 'l'},
-        {"vip", required_argument, NULL, 'v'},       {"mode", required_argument, NULL, 'm'},
-        {"pin-dir", required_argument, NULL, 'p'},   {"object", required_argument, NULL, 'o'},
-        {"json", no_argument, NULL, 'j'},            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"interface", required_argument, NULL, 'i'},
+                                            {"locator", required_argument, NULL, 'l'},
+                                            {"vip", required_argument, NULL, 'v'},
+                                            {"mode", required_argument, NULL, 'm'},
+                                            {"pin-dir", required_argument, NULL, 'p'},
+                                            {"object", required_argument, NULL, 'o'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
 
     arguments->pin_dir = DEFAULT_PIN_DIR;
     arguments->mode = OG_STEERING_NATIVE;
