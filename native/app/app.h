@@ -32,7 +32,7 @@
 #define OG_NO_QUEUE UINT16_MAX
 #define OG_CACHE_LINE 64
 
-#define OG_MAX_SHARES (OG_MAX_SERVICES * OG_MAX_SITES)
+#define OG_MAX_SHARES ((size_t)OG_MAX_SERVICES * OG_MAX_SITES)
 
 struct og_app;
 

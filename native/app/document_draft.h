@@ -9,7 +9,8 @@
 #include "og_tables.h"
 
 #define OG_SITE_NAME sizeof(((struct og_tables_spec *)0)->site_names[0])
-#define OG_MAX_PAST (OG_MAX_SERVICES * OG_HISTORY_MEMBERSHIPS)
+#define OG_MAX_PAST ((size_t)OG_MAX_SERVICES * OG_HISTORY_MEMBERSHIPS)
+#define OG_MAX_SPILL ((size_t)OG_MAX_SERVICES * OG_MAX_SITES)
 
 /* The arrays a struct og_tables_spec points to while tables are built from it. */
 struct og_draft {
@@ -20,7 +21,7 @@ struct og_draft {
     uint8_t gateways[OG_MAX_MEMBERS][8];
     size_t n_sites;
     struct og_past history[OG_MAX_PAST];
-    struct og_spill spill[OG_MAX_SERVICES * OG_MAX_SITES];
+    struct og_spill spill[OG_MAX_SPILL];
 };
 
 /* Members "site" and "service" of an item, by name. */

@@ -84,7 +84,7 @@ bool og_draft_spill(const struct og_json_at *root, struct og_draft *draft)
     if (!og_json_has(root, "spill"))
         return true;
     draft->spec.spill_listed = true;
-    if (!og_json_array(root, "spill", OG_MAX_SERVICES * OG_MAX_SITES, &list))
+    if (!og_json_array(root, "spill", OG_MAX_SPILL, &list))
         return false;
     for (size_t i = 0; i < json_array_size(list.value); i++) {
         struct og_spill *spill = &draft->spill[i];

@@ -195,6 +195,7 @@ bool og_port_open(struct og_app *app, struct og_error *error)
     const bool one_each = app->options.port_kind == OG_PORT_AF_XDP;
     const uint16_t threads = (uint16_t)app->options.threads;
     const uint16_t ports = one_each ? threads : 1;
+    const uint16_t queues = one_each ? 1 : threads; /* of a port */
 
     if (rte_eth_dev_count_avail() != ports)
         return og_fail(error, "port: %u of %u devices are there (EAL's messages are above)", rte_eth_dev_count_avail(),
@@ -207,17 +208,19 @@ bool og_port_open(struct og_app *app, struct og_error *error)
 
         if (rte_eth_dev_info_get(port, &info))
             return og_fail(error, "port %u: does not describe itself", port);
-        n_rx = at_most(one_each ? 1 : threads, info.max_rx_queues);
-        n_tx = at_most(one_each ? 1 : threads, info.max_tx_queues);
+        n_rx = at_most(queues, info.max_rx_queues);
+        n_tx = at_most(queues, info.max_tx_queues);
         if (n_rx == 0 || n_tx == 0)
             return og_fail(error, "port %u: has no receive or no transmit queue", port);
         if (!start_port(app, port, n_rx, n_tx, &info, error))
             return false;
-        for (uint16_t i = one_each ? port : 0; i < (one_each ? port + 1 : threads); i++) {
-            app->threads[i].port = port;
-            app->threads[i].rx_queue = one_each ? 0 : i < n_rx ? i : OG_NO_QUEUE;
-            app->threads[i].tx_queue = one_each ? 0 : i % n_tx;
-            app->threads[i].tx_shared = !one_each && n_tx < threads;
+        for (uint16_t queue = 0; queue < queues; queue++) {
+            struct og_thread *thread = &app->threads[one_each ? port : queue];
+
+            thread->port = port;
+            thread->rx_queue = queue < n_rx ? queue : OG_NO_QUEUE;
+            thread->tx_queue = queue % n_tx;
+            thread->tx_shared = n_tx < queues;
         }
     }
     return true;

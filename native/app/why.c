@@ -48,12 +48,15 @@ static bool read_service(const struct og_tables_spec *spec, const char *text, un
 static const char *read_question(const struct og_tables_spec *spec, const char *parameters, struct question *ask)
 {
     char text[MAX_PARAMETERS];
-    char *port, *service;
+    char *port = NULL, *service = NULL;
     long number;
 
     memset(ask, 0, sizeof(*ask));
-    if (!parameters || snprintf(text, sizeof(text), "%s", parameters) >= (int)sizeof(text) ||
-        !(port = strchr(text, ';')) || !(service = strchr(port + 1, ';')))
+    if (parameters && snprintf(text, sizeof(text), "%s", parameters) < (int)sizeof(text))
+        port = strchr(text, ';');
+    if (port)
+        service = strchr(port + 1, ';');
+    if (!service)
         return "not <client address>;<client port>;<service>";
     *port++ = '\0';
     *service++ = '\0';

@@ -19,7 +19,7 @@
 #include "traffic.h"
 
 #define MAX_RUNS 31
-#define MILLION 1000000u
+#define MILLION UINT64_C(1000000)
 
 static unsigned runs = 7;
 static uint64_t packets_per_run = 2 * MILLION; /* a multiple of the burst */
@@ -163,12 +163,13 @@ static void print_row(const struct row *row, struct result base, const char *mor
 {
     uint64_t hits;
     const struct result total = measure(row, &hits);
+    const uint64_t packets = runs * packets_per_run;
 
     printf("%s\n    {\"name\": \"%s\", \"total_ns\": %.1f, \"least_ns\": %.1f, \"most_ns\": %.1f, \"base_ns\": %.1f, "
            "\"own_ns\": %.1f, \"mpps\": %.2f, \"packets\": %llu, \"verdict\": \"%s\", \"verdicts\": %llu%s}",
            first_row ? "" : ",", row->name, total.median, total.least, total.most, base.median,
-           total.median - base.median, 1000 / total.median, (unsigned long long)(runs * packets_per_run),
-           og_verdict_name(row->expected), (unsigned long long)hits, more);
+           total.median - base.median, 1000 / total.median, (unsigned long long)packets, og_verdict_name(row->expected),
+           (unsigned long long)hits, more);
     first_row = false;
 }
 

@@ -16,7 +16,7 @@
 
 #define PINS 4u /* home lines: windows overlap and fill */
 #define HALF_OPEN 8u
-#define STEPS 400u
+#define STEPS ((size_t)400)
 #define N_TABLES 4u
 #define INNER 60u /* IPv6 and TCP, or IPv6, UDP and 12 bytes */
 

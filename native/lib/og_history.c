@@ -86,7 +86,7 @@ static draft *make_drafts(uint32_t slots, const struct og_ring *now)
     return drafts;
 }
 
-bool og_history_build(og_history_list **lists, const struct og_tables_spec *spec, uint16_t service,
+bool og_history_build(og_history_list **lists, const struct og_tables_spec *spec, size_t service,
                       const struct og_ring *now, const struct og_member *const agents[OG_MAX_MEMBERS])
 {
     draft *drafts = NULL;
@@ -112,7 +112,7 @@ bool og_history_build(og_history_list **lists, const struct og_tables_spec *spec
 }
 
 /* The i-th entry of a service, or NULL. */
-static const struct og_past *entry_of(const struct og_tables_spec *spec, uint16_t service, size_t number)
+static const struct og_past *entry_of(const struct og_tables_spec *spec, size_t service, size_t number)
 {
     for (size_t i = 0; i < spec->n_history; i++) {
         if (spec->history[i].service == service && number-- == 0) {
@@ -122,7 +122,7 @@ static const struct og_past *entry_of(const struct og_tables_spec *spec, uint16_
     return NULL;
 }
 
-bool og_history_same(const struct og_tables_spec *spec, uint16_t service, uint16_t other)
+bool og_history_same(const struct og_tables_spec *spec, size_t service, size_t other)
 {
     for (size_t i = 0;; i++) {
         const struct og_past *a = entry_of(spec, service, i), *b = entry_of(spec, other, i);

@@ -241,12 +241,12 @@ static bool build_members(struct og_tables *tables)
     for (unsigned target = 0; target < OG_TARGETS; target++) {
         tables->rules.generation[target] = OG_PIN_NO_TARGET;
     }
-    for (uint16_t i = 0; i < spec->n_routers; i++) {
-        tables->router_place[spec->routers[i].id] = i;
+    for (size_t i = 0; i < spec->n_routers; i++) {
+        tables->router_place[spec->routers[i].id] = (uint16_t)i;
         tables->rules.generation[OG_TARGET_SITE + spec->routers[i].site] = 0;
     }
-    for (uint16_t i = 0; i < spec->n_agents; i++) {
-        tables->agent_place[spec->agents[i].id] = i;
+    for (size_t i = 0; i < spec->n_agents; i++) {
+        tables->agent_place[spec->agents[i].id] = (uint16_t)i;
         tables->rules.generation[spec->agents[i].id] = spec->agents[i].generation;
     }
     tables->to_router = build_templates(tables, spec->routers, spec->n_routers, OG_FN_STEER, 0);
@@ -332,9 +332,9 @@ static bool build_history(struct og_tables *tables, const struct og_tables_spec 
     for (uint16_t id = 0; id < OG_MAX_MEMBERS; id++) {
         agents[id] = og_tables_agent_by_id(tables, id);
     }
-    for (uint16_t service = 0; service < spec->n_services; service++) {
+    for (size_t service = 0; service < spec->n_services; service++) {
         const struct og_ring *ring = tables->agent_ring[service][spec->own_site];
-        uint16_t other = 0;
+        size_t other = 0;
 
         while (other < service &&
                !(tables->agent_ring[other][spec->own_site] == ring && og_history_same(spec, service, other))) {
