@@ -70,7 +70,7 @@ drill: ## break something under load and judge what clients saw: DRILL=failover 
 	@[ -f playbooks/drill_$(DRILL).yml ] || { echo "DRILL is one of: $$(ls playbooks | sed -n 's/^drill_\(.*\)\.yml$$/\1/p' | xargs)"; exit 2; }
 	@$(STEP) "Drill $(DRILL)" "build/reports/$(DRILL)/report.json has the reasons" $(PLAY) playbooks/drill_$(DRILL).yml
 
-lint: bootstrap ## ruff, mypy, yamllint, ansible-lint, syntax of every playbook, documentation
+lint: images ## ruff, mypy, yamllint, ansible-lint, syntax of every playbook, documentation, shellcheck, clang's tools
 	@$(STEP) "ruff" "run '.venv/bin/ruff check --fix .' and read what is left" $(BIN)/ruff check .
 	@$(STEP) "mypy" "see the lines above" $(BIN)/mypy
 	@$(STEP) "yamllint" "see the lines above" $(BIN)/yamllint --strict .
@@ -83,6 +83,13 @@ lint: bootstrap ## ruff, mypy, yamllint, ansible-lint, syntax of every playbook,
 	@$(STEP) "Documentation of every module and role" "ansible-doc names the file above" \
 		$(BIN)/ansible-doc -t module -M library $(basename $(notdir $(wildcard library/*.py))) >/dev/null
 	@$(BIN)/ansible-doc -t role -r roles $(notdir $(wildcard roles/*)) >/dev/null
+	@$(STEP) "shellcheck" "lines are those of the original; shellcheck.net/wiki/SC<number> explains a finding" $(IN_BUILD) sh -ec \
+		'python3 scripts/shell_sources.py build/shell >build/shell.list; cd build/shell; xargs shellcheck --external-sources <../shell.list'
+	@$(STEP) "clang-format" "run 'clang-format -i FILE' in a container of og-build" $(IN_BUILD) sh -ec \
+		'clang-format-19 --dry-run --Werror $$(find native bpf -name "*.[ch]")'
+	@$(STEP) "clang-tidy" "see the lines above; what is checked is in .clang-tidy" $(IN_BUILD) scripts/native_lint.py tidy
+	@$(STEP) "scan-build" "see the lines above; the page of the last line shows each step to a finding" \
+		$(IN_BUILD) scripts/native_lint.py scan
 
 unit: bootstrap ## tests that need nothing but Python and network namespaces
 	@$(STEP) "Unit tests" "run one alone: .venv/bin/pytest tests/unit -k NAME" $(BIN)/pytest tests/unit
