@@ -310,6 +310,32 @@ def test_the_health_daemon_costs_next_to_nothing(site: Site, capsys: pytest.Capt
     assert share < 0.2
 
 
+def nothing_turns_round(site: Site, uplink: str) -> None:
+    """A VIP whose route leads back to the uplink it came from: no loop, no Redirect, nothing that its sender hears."""
+    vip, sender, port = "2001:db8:1::99", "2001:db8:c0ff::1", f"to-{uplink}"
+    shown = site.execute(uplink, "ip", "-6", "-json", "address", "show", "dev", "fab0", "scope", "link").stdout
+    neighbour = next(entry["local"] for link in json.loads(shown) for entry in link["addr_info"] if entry)
+    routes = [(f"{vip}/128", "via", neighbour, "dev", port), (f"{sender}/128", "dev", port)]
+    before = counters(site)
+    site.execute(uplink, "ip", "-6", "address", "add", f"{sender}/128", "dev", "fab0", "nodad")
+    for row in routes:
+        site.execute(ROUTER, "ip", "-6", "route", "add", *row)
+    ping = ("ping", "-6", "-c", "3", "-i", "0.2", "-W", "1", "-t", "9", "-I", sender, vip)
+    try:
+        heard = site.execute(uplink, *ping, check=False).stdout
+        cached = site.execute(uplink, "ip", "-6", "route", "show", "cache", vip).stdout
+    finally:
+        for row in routes:
+            site.execute(ROUTER, "ip", "-6", "route", "del", *row)
+        site.execute(uplink, "ip", "-6", "address", "del", f"{sender}/128", "dev", "fab0")
+    assert "3 packets transmitted, 0 received" in heard
+    assert "errors" not in heard, heard
+    assert cached == ""
+    now = counters(site)
+    assert now["turned_back"] - before["turned_back"] == 3
+    assert now["redirects"] > before["redirects"]
+
+
 def test_a_new_uplink_is_a_reload_and_exchanges_only_what_its_rules_permit(site: Site) -> None:
     """What a second site needs: another neighbour, without losing a session to the gateway nodes."""
     uplink = {"name": "core", "address": address("agent_w1"), "asn": 64600, "port": "to-agent_w1", "trusted": False}
@@ -326,6 +352,7 @@ def test_a_new_uplink_is_a_reload_and_exchanges_only_what_its_rules_permit(site:
         originated = site.bgp_prefixes()
         assert "5f00:1:31::/64" not in originated, "agents' locators stay inside"
         assert "2001:db8:1::/48" not in originated, "the discard route of the VIPs stays inside"
+        nothing_turns_round(site, "agent_w1")
     finally:
         site.play("--limit", ROUTER)
     assert "core" not in site.execute(ROUTER, "vtysh", "-c", "show running-config").stdout

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The drills in their short form (DRILL_SHORT=1), each judged by its own report; `make drill` runs the whole form."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.lab.nodes import Lab
+
+ROOT = Path(__file__).parents[2]
+TWO_SITES = ("failover", "recovery", "routers_loss", "site_loss")
+DRILLS = ("router_loss_halved", "drain", "consul_loss", "hasher_loss", "rolling", *TWO_SITES)
+LIMIT_S = 420
+
+
+def play(lab: Lab, drill: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a drill's playbook against the lab that is up, with its reports in `folder`."""
+    inventory = "lab" if len(lab.sites) > 1 else "recovery"
+    return subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            "-i",
+            str(ROOT / "inventories" / inventory),
+            str(ROOT / f"playbooks/drill_{drill}.yml"),
+            "-e",
+            f"og_drill_reports={folder}",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "DRILL_SHORT": "1", "ANSIBLE_NOCOLOR": "1"},
+    )
+
+
+def need_sites(lab: Lab, drill: str) -> None:
+    if drill in TWO_SITES and len(lab.sites) < 2:
+        pytest.skip("the lab that is up has one site: `make lab TOPOLOGY=failover` has two")
+
+
+@pytest.mark.parametrize("drill", DRILLS)
+def test_drill(lab: Lab, drill: str, tmp_path: Path) -> None:
+    """It passes by its own report, and the report is one of a drill that took place."""
+    need_sites(lab, drill)
+    begin = time.time()
+    done = play(lab, drill, tmp_path)
+    report_file = tmp_path / drill / "report.json"
+    assert report_file.exists(), done.stdout[-4000:] + done.stderr[-2000:]
+    report: dict[str, Any] = json.loads(report_file.read_text())
+    print({key: value for key, value in report.items() if key not in ("share", "share_in_force", "outcomes")})
+    assert report["reasons"] == []
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert report["t_fault"] > begin
+    assert report["established_before"] >= 400
+    assert report["requests"] > report["established_before"]
+    assert report["detection_ms"] is not None
+    assert (report["expected_broken"] > 0) == (drill in ("failover", "backend_crash"))
+    assert "<svg" in (tmp_path / drill / "timeline.svg").read_text()
+
+
+def test_a_drill_in_check_mode_touches_nothing(lab: Lab, tmp_path: Path) -> None:
+    need_sites(lab, "failover")
+    done = play(lab, "failover", tmp_path, "--check")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "ip link set dev fab0 down" in done.stdout, "it says what it would do"
+    assert "changed=0" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    for node in lab.group("cli"):
+        assert node.run("systemctl list-units --plain --no-legend 'og-drill*'") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-e", "og_drill_site=nowhere"], 'og_drill_site ("nowhere") must be one of them'),
+        (["-e", '{"og_drill_undo": [{"host": "ogr_w9", "command": "true"}]}'], "unknown: ogr_w9"),
+    ],
+)
+def test_a_drill_that_cannot_be_is_refused(lab: Lab, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = play(lab, "hasher_loss", tmp_path, *arguments)
+    assert done.returncode != 0
+    assert message in done.stdout
+    assert list(tmp_path.iterdir()) == []
