@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
     from tests.lab.nodes import Lab
 
 ROOT = Path(__file__).parents[2]
-TWO_SITES = ("failover", "recovery", "routers_loss", "site_loss")
-DRILLS = ("router_loss_halved", "drain", "consul_loss", "hasher_loss", "rolling", *TWO_SITES)
+ONE_SITE = (
+    *("backend_crash", "router_loss", "router_loss_drained", "router_loss_halved"),
+    *("drain", "consul_loss", "hasher_loss", "rolling"),
+)
+TWO_SITES = ("recovery", "spill", "routers_loss", "site_loss")
 LIMIT_S = 420
+RESTORED_MS = 500  # the median of three runs: one of them may meet a busy machine
 
 
 def play(lab: Lab, drill: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,33 +48,51 @@ def play(lab: Lab, drill: str, folder: Path, *arguments: str) -> subprocess.Comp
     )
 
 
-def need_sites(lab: Lab, drill: str) -> None:
-    if drill in TWO_SITES and len(lab.sites) < 2:
+def need_two_sites(lab: Lab) -> None:
+    if len(lab.sites) < 2:
         pytest.skip("the lab that is up has one site: `make lab TOPOLOGY=failover` has two")
 
 
-@pytest.mark.parametrize("drill", DRILLS)
-def test_drill(lab: Lab, drill: str, tmp_path: Path) -> None:
-    """It passes by its own report, and the report is one of a drill that took place."""
-    need_sites(lab, drill)
+def judged(lab: Lab, drill: str, folder: Path) -> dict[str, Any]:
+    """Run a drill: it passes by its own report, and the report is one of a drill that took place."""
     begin = time.time()
-    done = play(lab, drill, tmp_path)
-    report_file = tmp_path / drill / "report.json"
+    done = play(lab, drill, folder)
+    report_file = folder / drill / "report.json"
     assert report_file.exists(), done.stdout[-4000:] + done.stderr[-2000:]
     report: dict[str, Any] = json.loads(report_file.read_text())
     print({key: value for key, value in report.items() if key not in ("share", "share_in_force", "outcomes")})
     assert report["reasons"] == []
     assert done.returncode == 0, done.stdout[-4000:]
     assert report["t_fault"] > begin
-    assert report["established_before"] >= 400
     assert report["requests"] > report["established_before"]
     assert report["detection_ms"] is not None
     assert (report["expected_broken"] > 0) == (drill in ("failover", "backend_crash"))
-    assert "<svg" in (tmp_path / drill / "timeline.svg").read_text()
+    assert "<svg" in (folder / drill / "timeline.svg").read_text()
+    return report
+
+
+@pytest.mark.parametrize("drill", ONE_SITE)
+def test_drill(lab: Lab, drill: str, tmp_path: Path) -> None:
+    assert judged(lab, drill, tmp_path)["established_before"] >= 400
+
+
+@pytest.mark.parametrize("drill", TWO_SITES)
+def test_drill_of_two_sites(lab: Lab, drill: str, tmp_path: Path) -> None:
+    """The connections of `spill` live for seconds: fewer are open at once."""
+    need_two_sites(lab)
+    assert judged(lab, drill, tmp_path)["established_before"] >= (60 if drill == "spill" else 400)
+
+
+def test_the_other_site_serves_within_half_a_second(lab: Lab, tmp_path: Path) -> None:
+    """The median of three failovers, from the fault to full service."""
+    need_two_sites(lab)
+    restored = [judged(lab, "failover", tmp_path / str(run))["restore_ms"] for run in range(3)]
+    print({"restore_ms": restored})
+    assert statistics.median(restored) <= RESTORED_MS
 
 
 def test_a_drill_in_check_mode_touches_nothing(lab: Lab, tmp_path: Path) -> None:
-    need_sites(lab, "failover")
+    need_two_sites(lab)
     done = play(lab, "failover", tmp_path, "--check")
     assert done.returncode == 0, done.stdout[-4000:]
     assert "ip link set dev fab0 down" in done.stdout, "it says what it would do"
