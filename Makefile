@@ -110,7 +110,7 @@ container-test: images ## roles on containers of their own
 	@$(STEP) "Tests of roles on containers" "run one folder alone with .venv/bin/pytest" \
 		$(BIN)/pytest $(wildcard tests/network tests/services tests/agent_role)
 
-lab-test: ## the lab that is up: smoke, packets on the wire, failures
+lab-test: ## the lab that is up: smoke, packets on the wire, failures, short drills, dashboards
 	@$(STEP) "Tests of the lab" "'make status' shows the nodes; run one alone: .venv/bin/pytest tests/lab -k NAME" \
 		$(BIN)/pytest tests/lab
 
