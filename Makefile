@@ -18,6 +18,7 @@ INVENTORY := inventories/$(patsubst failover,lab,$(TOPOLOGY))
 PLAY := env ANSIBLE_CALLBACKS_ENABLED=og_phases $(BIN)/ansible-playbook -i $(INVENTORY) $(ANSIBLE_ARGS)
 INVENTORIES := $(filter-out inventories/_shared,$(wildcard inventories/*))
 PLAYBOOKS := site.yml $(wildcard playbooks/*.yml) $(wildcard molecule/*/converge.yml)
+SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 DRILLS := $(patsubst playbooks/drill_%.yml,%,$(wildcard playbooks/drill_*.yml))
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -120,7 +121,7 @@ molecule: images ## each role on containers of its own, from a bare host to beha
 
 test: ## everything that can be tested in CI's time, the lab included
 	@$(MAKE) lint unit native-test bpf-test container-test
-	@$(MAKE) molecule ROLE=gobgp
+	@$(MAKE) molecule ROLE="$(filter-out default,$(SCENARIOS))"
 	@$(MAKE) lab
 	@$(STEP) "A second run changes nothing" "the tasks that say 'changed' above are not idempotent" scripts/unchanged $(PLAY) site.yml
 	@$(MAKE) lab-test
