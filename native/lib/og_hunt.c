@@ -210,6 +210,24 @@ static bool ends_after_first(const struct og_packet *packet)
     return packet->kind == OG_KIND_ICMP_ERROR || (packet->tcp_flags & (OG_TCP_RST | OG_TCP_FIN)) != 0;
 }
 
+/* The client resets what it does not know: a server elsewhere kept an old connection of this flow, and answered the new
+ * SYN for it (RFC 9293 section 3.5.1, half-open connections). Until the reset arrives where the SYN went, every SYN of the
+ * flow ends so. */
+static enum og_verdict reset_elsewhere(const struct og_moment *at, struct og_work *work, struct hunt *hunt)
+{
+    struct og_choice choice;
+    enum og_verdict verdict = OG_V_NONE;
+
+    if (hunt->stage <= OG_STAGE_TABLE && !hunt->stays && work->packet.kind == OG_KIND_TCP &&
+        (work->packet.tcp_flags & OG_TCP_RST) != 0) {
+        og_choose(at->tables, at->health, at->router->config.shares, work->service, false, work->hash, &choice);
+        if (choice.router != OG_NO_MEMBER) {
+            verdict = ask_sites(at, work, hunt, choice.site);
+        }
+    }
+    return verdict != OG_V_NONE ? verdict : OG_V_DROP_HUNT_END;
+}
+
 /* The stage after hunt->stage, or a later one where there is nobody to ask. */
 static enum og_verdict go_on(const struct og_moment *at, struct og_work *work, struct hunt *hunt)
 {
@@ -219,7 +237,7 @@ static enum og_verdict go_on(const struct og_moment *at, struct og_work *work, s
     unsigned n;
 
     if (ends_after_first(&work->packet)) {
-        return OG_V_DROP_HUNT_END;
+        return reset_elsewhere(at, work, hunt);
     }
     if (hunt->stage <= OG_STAGE_TABLE) {
         if (og_budget_failed(budget, work->hash, at->now_ns)) {

@@ -302,11 +302,49 @@ def test_hunt_for_another_site_without_servers_answers_miss(og: OgLibrary) -> No
 
 
 @pytest.mark.parametrize("flags", ["R", "FA"])
-def test_resets_and_fins_never_leave_the_site(og: OgLibrary, flags: str) -> None:
+def test_reset_or_fin_of_a_flow_that_stays_never_leaves_the_site(og: OgLibrary, flags: str) -> None:
     rig = Rig(og, two_sites(0))
     sent = rig.steer(client_tcp(flags, ack=1))
     assert sent.verdict == "hunt_1"
     assert rig.one(rig.missed(sent)).verdict == "drop_hunt_end"
+
+
+def test_reset_goes_where_the_syn_of_its_flow_went(og: OgLibrary) -> None:
+    """A server there has an old connection of this flow, and its answer to the SYN made the client reset it."""
+    rig = Rig(og, two_sites(0))
+    rig.shares.share[0][1] = 1024
+    assert rig.steer(client_tcp("S")).verdict == "spilled"
+    sent = rig.steer(client_tcp("R"))
+    assert sent.verdict == "hunt_1", "it may as well be of a connection that lives here"
+    sent = rig.one(rig.missed(sent))
+    assert sent.verdict == "hunt_3"
+    assert [function for _, function, _ in sent.path.ahead] == [STEER, MISS]
+    assert rig.one(rig.missed(sent)).verdict == "drop_hunt_end"
+    assert rig.one(rig.missed(rig.steer(client_tcp("FA", ack=1)))).verdict == "drop_hunt_end"
+
+
+def test_reset_leaves_at_once_where_no_server_is_left(net: Net) -> None:
+    for rig in net.routers.values():
+        for agent in of_site(net, 0):
+            rig.health.agent_dead[agent.id] = 1
+            rig.health.agent_suspect[agent.id] = 1
+    outcome = net.send(client_tcp("R"))
+    assert "hunt_3" in outcome.verdicts
+    assert "hunt_for" in outcome.verdicts
+
+
+def test_resets_to_another_site_have_its_budget(og: OgLibrary) -> None:
+    rig = Rig(og, two_sites(0))
+    rig.shares.share[0][1] = 1024
+    rig.wait(31)
+    ends = [
+        rig.one(
+            rig.missed(rig.steer(client_tcp("R", sport=1000 + i % 40, client=f"2001:db8:c002:{i // 40:x}::1")))
+        ).verdict
+        for i in range(2100)
+    ]
+    assert ends.count("hunt_3") == pytest.approx(2000, abs=20)
+    assert set(ends) == {"hunt_3", "drop_hunt_budget"}
 
 
 def to_stage_3(rig: Rig, sport: int, client: str = "2001:db8:c001:41::1") -> str:
@@ -410,5 +448,3 @@ def test_hasher_of_a_site_without_routers_sends_to_the_other_site(net: Net) -> N
     assert outcome.verdicts[0] == "hunt_1"
     assert "hunt_3" in outcome.verdicts
     assert net.data(40000).verdicts == ["pinned"], "pinned to the server itself"
-
-
