@@ -185,3 +185,23 @@ def test_grafana_runs_or_the_play_says_why_not(site: Site) -> None:
         assert site.monitor.json(health)["database"] == "ok"
     else:
         assert "Grafana is left out: " in site.runs["first"]
+
+
+# ---- a changed setting
+
+
+def test_what_can_reload_does(site: Site) -> None:
+    """nginx and Consul take new settings without losing a connection, and the ones before again."""
+    pids = "systemctl show --property=MainPID --value nginx consul"
+    keepalive = "sed -n 's/.*keepalive_timeout \\(.*\\);/\\1/p' /etc/nginx/nginx.conf"
+    before, usual = site.agent.sh(pids), site.agent.sh(keepalive)
+    services = '{"consul_services": [{"name": "another", "port": 9}]}'
+    site.play("other", "--limit", "agent_w1", "-e", "web_keepalive_timeout_s=61", "-e", services)
+    try:
+        assert site.agent.sh(keepalive).strip() == "61s"
+        wait_for("the service is registered", lambda: "another" in site.agent.consul("agent/services"))
+    finally:
+        site.play("back", "--limit", "agent_w1")
+    assert site.agent.sh(keepalive) == usual
+    wait_for("it is gone again", lambda: "another" not in site.agent.consul("agent/services"))
+    assert site.agent.sh(pids) == before
