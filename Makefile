@@ -18,7 +18,6 @@ INVENTORY := inventories/$(patsubst failover,lab,$(TOPOLOGY))
 PLAY := env ANSIBLE_CALLBACKS_ENABLED=og_phases $(BIN)/ansible-playbook -i $(INVENTORY) $(ANSIBLE_ARGS)
 INVENTORIES := $(filter-out inventories/_shared,$(wildcard inventories/*))
 PLAYBOOKS := site.yml $(wildcard playbooks/*.yml) $(wildcard molecule/*/converge.yml)
-SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 DRILLS := $(patsubst playbooks/drill_%.yml,%,$(wildcard playbooks/drill_*.yml))
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -30,7 +29,7 @@ IN_BUILD := docker run --rm --init --cap-add ALL --cap-drop SYS_RESOURCE \
 	$(if $(wildcard ../shared/vectors),--volume $(abspath ../shared/vectors):/shared/vectors:ro) \
 	--volume $(CURDIR):/src --workdir /src --env PYTHONDONTWRITEBYTECODE=1 --env CI og-build:latest
 
-.PHONY: help bootstrap lab site images status smoke test unit lint native native-test bpf-test container-test lab-test \
+.PHONY: help bootstrap lab site images status smoke test unit lint native native-test bpf-test container-test lab-test drill-test \
 	drill molecule test-all bench scale fuzz clean-lab clean
 
 help: ## this list
@@ -111,9 +110,13 @@ container-test: images ## roles on containers of their own
 	@$(STEP) "Tests of roles on containers" "run one folder alone with .venv/bin/pytest" \
 		$(BIN)/pytest $(wildcard tests/network tests/services tests/agent_role)
 
-lab-test: ## the lab that is up: smoke, packets on the wire, failures, short drills, dashboards
+lab-test: ## the lab that is up: smoke, packets on the wire, failures, dashboards
 	@$(STEP) "Tests of the lab" "'make status' shows the nodes; run one alone: .venv/bin/pytest tests/lab -k NAME" \
-		$(BIN)/pytest tests/lab
+		$(BIN)/pytest tests/lab --ignore tests/lab/test_drills.py
+
+drill-test: ## the lab that is up: the short form of every drill but those of releases, failover three times
+	@$(STEP) "Drills in their short form" "run one alone: .venv/bin/pytest tests/lab/test_drills.py -k NAME" \
+		$(BIN)/pytest tests/lab/test_drills.py
 
 molecule: images ## each role on containers of its own, from a bare host to behaviour: ROLE=og_router for one
 	@$(STEP) "Molecule $(or $(ROLE),(all scenarios))" "build/molecule/<scenario>.log has all of it; .venv/bin/molecule -c .config/molecule/config.yml converge -s SCENARIO leaves the containers up" \
@@ -121,10 +124,10 @@ molecule: images ## each role on containers of its own, from a bare host to beha
 
 test: ## everything that can be tested in CI's time, the lab included
 	@$(MAKE) lint unit native-test bpf-test container-test
-	@$(MAKE) molecule ROLE="$(filter-out default,$(SCENARIOS))"
+	@$(MAKE) molecule ROLE=gobgp
 	@$(MAKE) lab
 	@$(STEP) "A second run changes nothing" "the tasks that say 'changed' above are not idempotent" scripts/unchanged $(PLAY) site.yml
-	@$(MAKE) lab-test
+	@$(MAKE) lab-test drill-test
 
 test-all: ## test, every Molecule scenario, every drill
 	@$(MAKE) test molecule
