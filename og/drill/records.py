@@ -76,6 +76,7 @@ class Plan:
     backends: Mapping[str, str]
     clients: Mapping[str, str]
     fault: float
+    begun: float | None = None  # its first part, if that was earlier than `fault`, the last
     undone: float | None = None
     killed: frozenset[str] = frozenset()
     detect: Mapping[str, Any] = field(default_factory=dict)
@@ -84,6 +85,11 @@ class Plan:
     capacity: float | None = None  # open connections the site is meant to carry
     stopped: str = ""  # why the drill did not come to its end
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def since(self) -> float:
+        """When the first part of the fault was begun."""
+        return self.fault if self.begun is None else min(self.begun, self.fault)
 
     def site_of(self, row: Connection) -> str:
         """Site that served a connection; of one that nobody answered, its client's."""
@@ -130,6 +136,7 @@ def plan(data: Mapping[str, Any]) -> Plan:
             backends={str(k): str(v) for k, v in data["backends"].items()},
             clients={str(k): str(v) for k, v in data["clients"].items()},
             fault=float(data["fault"]),
+            begun=_maybe(data.get("begun")),
             undone=_maybe(data.get("undone")),
             killed=frozenset(str(name) for name in data.get("killed", [])),
             detect=dict(data.get("detect", {})),

@@ -57,13 +57,13 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
     if not rows:
         raise RecordError("no connection was made: the load did not run")
     last = max(row.begun for row in rows)
-    before = established_at(rows, plan.fault)
+    before = established_at(rows, plan.since)
     if not before:
-        raise RecordError(f"no connection was open at the fault ({plan.fault:.3f}): the drill would show nothing")
+        raise RecordError(f"no connection was open at the fault ({plan.since:.3f}): the drill would show nothing")
     broken = [row for row in before if not row.ok]
     expected = [row for row in broken if row.backend in plan.killed]
     unexpected = [row for row in broken if row.backend not in plan.killed]
-    new = [row for row in rows if row.begun >= plan.fault]
+    new = [row for row in rows if row.begun >= plan.since]
     noticed = moments.detected(plan, rows, watched)
     first = next(iter(noticed.values()), None)
     steady = moments.restored(plan, rows, last if plan.undone is None else plan.undone)
@@ -76,6 +76,7 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
         "drill": plan.drill,
         "site": plan.site,
         "t_fault": plan.fault,
+        "fault_ms": _ms(plan.fault, plan.since),
         "t_undone": plan.undone,
         "t_detected": first,
         "t_restored": steady,
@@ -92,7 +93,7 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
         "established_broken": len(unexpected),
         "expected_broken": len(expected),
         "broken_outcomes": dict(Counter(row.outcome or "cut off" for row in unexpected)),
-        "resets": resets(expected, plan.fault),
+        "resets": resets(expected, plan.since),
         "moved": sum(1 for row in rows if row.moved),
         "outcomes": dict(Counter(row.outcome for row in rows if row.outcome != "ok")),
         "new_per_backend": dict(sorted(Counter(row.backend for row in new if row.backend).items())),

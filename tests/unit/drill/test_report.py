@@ -75,6 +75,18 @@ def test_each_way_to_fail_is_named(row: Connection, limits: Limits, reason: str)
     assert len(result["reasons"]) == 1
 
 
+def test_who_died_before_the_fault_was_complete_was_established_before_it() -> None:
+    lost = replace(HELD, backend="agent_w3", outcome="ECONNRESET", ended=109.5, asked=109.2)
+    failed = replace(NEW, begun=109.1, opened=None, ended=119.1, outcome="no connection in time")
+    rows = [HELD, *STREAM, lost, failed]
+    result = judged(rows, begun=109.0, limits=Limits(established=2, failed_new=0))
+    assert (result["established_before"], result["expected_broken"], result["fault_ms"]) == (2, 1, 1000.0)
+    assert result["resets"]["max_ms"] == 300.0
+    assert result["failed_new_connections"] == 1
+    at_once = judged(rows)
+    assert (at_once["established_before"], at_once["expected_broken"], at_once["fault_ms"]) == (1, 0, 0.0)
+
+
 def test_service_that_does_not_come_back_is_named() -> None:
     rows = [HELD, *stream(105, 110), *[replace(row, opened=None, outcome="ETIMEDOUT") for row in stream(110, 125)]]
     result = judged(rows, limits=Limits(restore_ms=500))
