@@ -302,11 +302,20 @@ class _Checker:
                 self.say(
                     f"{label}.index", f"not a number of 0 to {SERVICE_INDICES - 1}: {service['index']!r}", "og_services"
                 )
+            self._application(label, service)
             address = (service["vip"], service["protocol"], service["port"])
             for what, key in (("name", service["name"]), ("index", service["index"]), ("address", address)):
                 if (what, key) in seen:
                     self.say(f"{label}.{what}", f"{key!r} is that of {seen[what, key]} too", "og_services")
                 seen[what, key] = label
+
+    def _application(self, label: str, service: Mapping[str, Any]) -> None:
+        """What answers the service on its servers, where the inventory says so."""
+        unit, url = service.get("unit", "x"), service.get("health_url", "http://")
+        if not re.fullmatch(r"[A-Za-z0-9:_.@-]+", str(unit)) or str(unit).endswith(".service"):
+            self.say(f"{label}.unit", f"not the name of a systemd unit, without .service: {unit!r}", "og_services")
+        if not str(url).startswith(("http://", "https://")):
+            self.say(f"{label}.health_url", f"not an http or https URL: {url!r}", "og_services")
 
     def _vip(self, variable: str, value: object) -> None:
         try:

@@ -226,6 +226,9 @@ def test_problems_of_two_sites(site: dict[str, Any], hosts: dict[str, Any], want
         ({"port": 0}, "og_services[0].port: not a port: 0"),
         ({"port": True}, "og_services[0].port: not a port: True"),
         ({"index": 64}, "og_services[0].index: not a number of 0 to 63: 64"),
+        ({"unit": "shop.service"}, "og_services[0].unit: not the name of a systemd unit, without .service: 'shop.service'"),
+        ({"unit": "a b"}, "og_services[0].unit: not the name of a systemd unit"),
+        ({"health_url": "/up"}, "og_services[0].health_url: not an http or https URL: '/up'"),
     ],
 )
 def test_a_bad_service(change: dict[str, Any], wanted: str) -> None:
