@@ -56,16 +56,23 @@ def _row(name: str, state: Mapping[str, Any], usual: str) -> list[str]:
 
 
 def og_validate_states(
-    names: Sequence[str], hosts: Mapping[str, Mapping[str, Any]], result: str = "__validate_state"
+    names: Sequence[str],
+    hosts: Mapping[str, Mapping[str, Any]],
+    result: str = "__validate_state",
+    noted: str = "__validate_found",
 ) -> dict[str, dict[str, Any]]:
-    """Return what each host answered; a host that could not be asked is an answer with a problem."""
+    """Return what each host answered in `result`, with the problems others `noted` of it.
+
+    A host that could not be asked is an answer with a problem.
+    """
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         host = hosts[name]
         answer = host.get(result) or {}
         if "problems" not in answer:
             answer = {"problems": [f"not asked: {answer.get('msg', 'the host does not answer')}"]}
-        found[name] = {**answer, "role": host["og_role"], "site": host["og_site"]}
+        problems = [*answer["problems"], *(host.get(noted) or [])]
+        found[name] = {**answer, "problems": problems, "role": host["og_role"], "site": host["og_site"]}
     return found
 
 

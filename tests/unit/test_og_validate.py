@@ -51,3 +51,15 @@ def test_a_host_that_was_not_asked_is_a_problem() -> None:
     states = og_validate_states(["a", "b"], hosts)
     assert og_validate_problems(states) == ["a: not asked: the host does not answer", "b: not asked: timed out"]
     assert [row[-1] for row in og_validate_rows(states)[1:]] == ["1 problem", "1 problem"]
+
+
+def test_what_others_noted_of_a_host_is_told_with_its_own_answer() -> None:
+    asked = {"problems": ["no tables"], "release": {}}
+    hosts = {
+        "a": {"og_role": "router", "og_site": "west", "__validate_state": asked, "__validate_found": ["x is failed"]},
+        "b": {"og_role": "client", "og_site": "west", "__validate_found": ["no answer"], "__validate_state": {}},
+    }
+    states = og_validate_states(["a", "b"], hosts)
+    assert og_validate_problems(states) == [
+        "a: no tables", "a: x is failed", "b: not asked: the host does not answer", "b: no answer",
+    ]  # fmt: skip
