@@ -14,10 +14,11 @@ from typing import Any
 
 from og.control.config import Config, ConfigError, load_config
 from og.control.consul import Client, ConsulError
-from og.control.daemon import Daemon, Reload, Stop, load_state, view_of
+from og.control.daemon import Daemon, Reload, Stop, view_of
 from og.control.notify import notify
 from og.control.policyfile import NoPolicyError
 from og.control.sources import sources
+from og.control.state import load_state
 from og.control.tables import build_tables, complete
 from og.control.votes import count_votes, settle_clock
 from og.policy.check import Inventory, Policy, load_policy

@@ -3,23 +3,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from og.control.consul import Watch
+from og.control.drainmark import mark_drained
 from og.control.policyfile import PolicyFile
 from og.control.shares import SCALE, Record, describe, known
 from og.control.sources import Source, sources
-from og.control.state import State, StateError, from_document, read_state, with_generation, write_state
 from og.control.state import encode as encode_state
+from og.control.state import load_state, next_generation, with_generation, write_state
+from og.control.status import Facts, compose
 from og.control.tables import Seen, Tables, build_tables, complete
-from og.control.view import ROUTER_SERVICE, View
+from og.control.view import View
 from og.control.votes import count_votes, next_change, settle_clock
 from og.control.writer import Brief, Writer
 from og.dataplane import DataPlane, DataPlaneError, Status, TablesRefusedError
@@ -37,7 +38,6 @@ TICK_S = 1.0  # how often the data plane and the policy file are looked at
 QUIET_S = 0.05  # a burst of changes is over after this silence
 BURST_S = 0.5  # and at the latest after this time
 RETRY_S = 10.0  # between two attempts to load tables that were refused
-DRAIN_MARK = "by policy\n"  # in the drain file, when this daemon made it
 REPLY_S = 15.0  # what a request to the control socket may take
 
 
@@ -264,16 +264,9 @@ class Daemon:
         return name in self._policy.policy.drain or name in self._state.drains.get(self.config.site, ())
 
     def _mark_drained(self) -> None:
-        """Have the health daemon drain this hasher, by the file it looks for; an operator's own file is left alone."""
-        if self.config.role != "hasher":
-            return
         path = Path(self.config.control_socket).with_name("health.drain")
         try:
-            if self._drained(self.config.node):
-                if not path.exists():
-                    path.write_text(DRAIN_MARK, encoding="utf-8")
-            elif path.exists() and path.read_text(encoding="utf-8") == DRAIN_MARK:
-                path.unlink()
+            mark_drained(self.config.role, path, self._drained(self.config.node))
         except OSError as error:
             self._complain(f"drain: {path}: {error.strerror}")
 
@@ -351,46 +344,21 @@ class Daemon:
         }
 
     def _describe(self) -> Message:
-        policy: Policy = self._policy.policy
-        tables, running = self._tables, self._running
-        return {
-            "ok": True,
-            "role": self.config.role,
-            "node": self.config.node,
-            "site": self.config.site,
-            "pid": os.getpid(),
-            "policy": {"name": policy.name, "digest": policy.digest, "error": self._policy.error},
-            "generation": self._state.generation,
-            "digest": tables.digest if tables else "",
-            "applied": not self._trouble,
-            "detail": self._trouble,
-            "data_plane": {**asdict(running), "shares": describe(running.shares)} if running else None,
-            "consul": {str(source): self._errors.get(source, "") for source in sorted(self._watched, key=str)},
-            "members": [asdict(verdict) for verdict in tables.verdicts] if tables else [],
-            "capacity": {
-                name: {"usable": usable, "total": total, "unit": policy.service(name).capacity_unit}
-                for name, (usable, total) in (tables.capacity if tables else {}).items()
-            },
-            "notes": list(self._notes),
-            **self._describe_spill(),
-        }
-
-    def _describe_spill(self) -> Message:
-        """Return what is to be said of shares and history; nothing on a hasher."""
-        if self._writer is None:
-            return {}
-        news, record = self._writer.news, self._record()
-        return {
-            "shares": describe(self._state.shares or ()),
-            "spill": {
-                "writer": record.writer if record else "",
-                "is_writer": news.writer,
-                "reasons": dict(news.reasons or (record.reasons if record else {})),
-                "trouble": news.trouble,
-                "effective_at": record.effective_at if record else None,
-            },
-            "history": {name: len(log.past) for name, log in self._state.logs.items()},
-        }
+        facts = Facts(
+            config=self.config,
+            pid=os.getpid(),
+            policy=self._policy.policy,
+            policy_error=self._policy.error,
+            state=self._state,
+            tables=self._tables,
+            running=self._running,
+            trouble=self._trouble,
+            consul={str(source): self._errors.get(source, "") for source in sorted(self._watched, key=str)},
+            notes=self._notes,
+            news=self._writer.news if self._writer is not None else None,
+            record=self._record(),
+        )
+        return compose(facts)
 
 
 def unknown_sites(config: Config, policy: Policy) -> list[str]:
@@ -409,34 +377,3 @@ def view_of(values: Mapping[Source, Any]) -> View:
     services = {(source.site, source.name): value for source, value in values.items() if source.kind == "service"}
     drains = {source.site: value for source, value in values.items() if source.kind == "drains"}
     return View(services, drains)
-
-
-def next_generation(state: State, running: Status, digest: str) -> int:
-    """Return the generation for tables with this digest: the same tables keep theirs, others get a higher one."""
-    if digest == running.digest and running.generation > 0:
-        return running.generation
-    if digest == state.digest and state.generation > running.generation:
-        return state.generation
-    return max(state.generation, running.generation) + 1
-
-
-def load_state(config: Config) -> State:
-    """Read the state file; without one take the ids from the data plane's last tables; else begin anew."""
-    path = Path(config.state_dir) / "state.json"
-    try:
-        state = read_state(path)
-    except StateError as error:
-        LOG.error("%s", error)
-        state = None
-    if state is not None:
-        return state
-    tables = Path(config.state_dir).parent / f"{config.role}.tables.json"
-    try:
-        state = from_document(json.loads(tables.read_text(encoding="utf-8")), ROUTER_SERVICE)
-    except FileNotFoundError:
-        return State()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        LOG.error("%s: %s: ids begin anew", tables, error)
-        return State()
-    LOG.warning("%s is missing: ids taken from %s", path, tables)
-    return replace(state, digest="")

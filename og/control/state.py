@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from og.control.history import Logs, decode_logs, encode_logs
-from og.control.view import Health
+from og.control.view import ROUTER_SERVICE, Health
 from og.policy.schema import DEFAULT_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-    from og.dataplane import Share
+    from og.control.config import Config
+    from og.dataplane import Share, Status
+
+LOG = logging.getLogger("og-control")
 
 FORMAT = 1
 
@@ -182,3 +186,34 @@ def write_state(path: Path, state: State) -> None:
 def with_generation(state: State, generation: int, digest: str) -> State:
     """Return the state after a document with this generation and digest was made."""
     return replace(state, generation=generation, digest=digest)
+
+
+def next_generation(state: State, running: Status, digest: str) -> int:
+    """Return the generation for tables with this digest: the same tables keep theirs, others get a higher one."""
+    if digest == running.digest and running.generation > 0:
+        return running.generation
+    if digest == state.digest and state.generation > running.generation:
+        return state.generation
+    return max(state.generation, running.generation) + 1
+
+
+def load_state(config: Config) -> State:
+    """Read the state file; without one take the ids from the data plane's last tables; else begin anew."""
+    path = Path(config.state_dir) / "state.json"
+    try:
+        state = read_state(path)
+    except StateError as error:
+        LOG.error("%s", error)
+        state = None
+    if state is not None:
+        return state
+    tables = Path(config.state_dir).parent / f"{config.role}.tables.json"
+    try:
+        state = from_document(json.loads(tables.read_text(encoding="utf-8")), ROUTER_SERVICE)
+    except FileNotFoundError:
+        return State()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        LOG.error("%s: %s: ids begin anew", tables, error)
+        return State()
+    LOG.warning("%s is missing: ids taken from %s", path, tables)
+    return replace(state, digest="")

@@ -7,8 +7,7 @@ import json
 
 import pytest
 
-from og.control.daemon import load_state, next_generation
-from og.control.state import State, StateError, encode, read_state, write_state
+from og.control.state import State, StateError, encode, load_state, next_generation, read_state, write_state
 from og.control.tables import complete, digest_of
 from og.control.view import View
 from og.dataplane import Status
