@@ -56,25 +56,28 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
     """Compute the figures, the verdict and its reasons. Raises RecordError if there was nothing to judge."""
     if not rows:
         raise RecordError("no connection was made: the load did not run")
-    last = max(row.begun for row in rows)
     before = established_at(rows, plan.since)
     if not before:
         raise RecordError(f"no connection was open at the fault ({plan.since:.3f}): the drill would show nothing")
-    broken = [row for row in before if not row.ok]
-    expected = [row for row in broken if row.backend in plan.killed]
-    unexpected = [row for row in broken if row.backend not in plan.killed]
-    new = [row for row in rows if row.begun >= plan.since]
-    noticed = moments.detected(plan, rows, watched)
-    first = next(iter(noticed.values()), None)
-    steady = moments.restored(plan, rows, last if plan.undone is None else plan.undone)
-    stream = [row for row in rows if row.population == STREAM]
-    shares = series.leaving(plan, rows)
-    step, beyond = series.largest_step([entry for entry in shares if entry[0] >= 0])
-    window = plan.hold or (plan.fault, last)
-    force = series.in_force(plan, watched, *window)
     result: dict[str, Any] = {
         "drill": plan.drill,
         "site": plan.site,
+        **_moments(plan, rows, watched),
+        **_load_made(plan, rows),
+        **_established(plan, before),
+        **_answers(plan, rows),
+        **_shares(plan, rows, watched),
+    }
+    reasons = judge(plan, result)
+    return {**result, "verdict": "failed" if reasons else "passed", "reasons": reasons}
+
+
+def _moments(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen]) -> dict[str, Any]:
+    """When it happened, was noticed and was over: seconds since the epoch, and milliseconds from the fault."""
+    noticed = moments.detected(plan, rows, watched)
+    first = next(iter(noticed.values()), None)
+    steady = moments.restored(plan, rows, _last(rows) if plan.undone is None else plan.undone)
+    return {
         "t_fault": plan.fault,
         "fault_ms": _ms(plan.fault, plan.since),
         "t_undone": plan.undone,
@@ -83,20 +86,51 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
         "detection_ms": _ms(first, plan.fault),
         "detected_by": {name: _ms(at, plan.fault) for name, at in noticed.items()},
         "restore_ms": _ms(steady, plan.fault),
+    }
+
+
+def _load_made(plan: Plan, rows: Sequence[Connection]) -> dict[str, Any]:
+    """What the clients did, and what became of new connections."""
+    new = _new(plan, rows)
+    return {
         "requests": sum(row.requests for row in rows),
         "connections": len(rows),
-        "new_per_s": round(_rate(stream), 1),
+        "new_per_s": round(_rate([row for row in rows if row.population == STREAM]), 1),
         "failed_requests": sum(1 for row in rows if not row.ok),
         "failed_new_connections": sum(1 for row in new if not row.ok),
         "slow_new_connections": moments.slow(new),
+    }
+
+
+def _established(plan: Plan, before: Sequence[Connection]) -> dict[str, Any]:
+    """What became of the connections that were open at the fault: those of killed servers are expected to break."""
+    broken = [row for row in before if not row.ok]
+    expected = [row for row in broken if row.backend in plan.killed]
+    unexpected = [row for row in broken if row.backend not in plan.killed]
+    return {
         "established_before": len(before),
         "established_broken": len(unexpected),
         "expected_broken": len(expected),
         "broken_outcomes": dict(Counter(row.outcome or "cut off" for row in unexpected)),
         "resets": resets(expected, plan.since),
+    }
+
+
+def _answers(plan: Plan, rows: Sequence[Connection]) -> dict[str, Any]:
+    """Who answered, and what else there was than an answer."""
+    return {
         "moved": sum(1 for row in rows if row.moved),
         "outcomes": dict(Counter(row.outcome for row in rows if row.outcome != "ok")),
-        "new_per_backend": dict(sorted(Counter(row.backend for row in new if row.backend).items())),
+        "new_per_backend": dict(sorted(Counter(row.backend for row in _new(plan, rows) if row.backend).items())),
+    }
+
+
+def _shares(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen]) -> dict[str, Any]:
+    """Which part of new connections left the site, as clients saw it and as routers told it, and what it relieved."""
+    shares = series.leaving(plan, rows)
+    step, beyond = series.largest_step([entry for entry in shares if entry[0] >= 0])
+    force = series.in_force(plan, watched, *(plan.hold or (plan.fault, _last(rows))))
+    return {
         "share": [[second, round(share, 4)] for second, share, _ in shares],
         "share_step": round(step, 4),
         "share_step_beyond_chance": round(beyond, 4),
@@ -105,8 +139,6 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
         "capacity": plan.capacity,
         "utilisation": series.utilisation(plan, rows),
     }
-    reasons = judge(plan, result)
-    return {**result, "verdict": "failed" if reasons else "passed", "reasons": reasons}
 
 
 def judge(plan: Plan, result: dict[str, Any]) -> list[str]:
@@ -199,6 +231,16 @@ def _above(value: float | None, limit: float | None) -> bool:
 
 def _ms(moment: float | None, since: float) -> float | None:
     return None if moment is None else round(max(0.0, moment - since) * 1000, 1)
+
+
+def _last(rows: Iterable[Connection]) -> float:
+    """When the last connection was begun: the end of the load."""
+    return max(row.begun for row in rows)
+
+
+def _new(plan: Plan, rows: Iterable[Connection]) -> list[Connection]:
+    """Find the connections begun since the fault."""
+    return [row for row in rows if row.begun >= plan.since]
 
 
 def _rate(stream: Sequence[Connection]) -> float:
