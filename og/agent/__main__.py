@@ -17,6 +17,7 @@ from og.agent import config as configuration
 from og.agent.bpf import BpfError
 from og.agent.headers import HeadersError
 from og.agent.loader import LoadError
+from og.configfile import ConfigError
 
 EXIT_CONFIG = 2
 _TEXT = argparse.RawDescriptionHelpFormatter
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, format="%(levelname)s: %(message)s")
     try:
         config = configuration.load(options.config)
-    except configuration.ConfigError as error:
+    except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     if options.check_config:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from og.agent.layout import MAX_SERVICES, PROTOCOLS
+from og.configfile import ConfigError, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 MSS_OVERHEAD = 316  # OG_MSS_OVERHEAD: 256 of encapsulation, 40 of IPv6, 20 of TCP
 MSS_MIN = 1220  # OG_MSS_MIN
 MTU_MIN = 1280 + 256  # the smallest client packet and the largest envelope
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; one line per error, each starting with the place."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ def _prefixes(values: list[Any], errors: list[str]) -> tuple[IPv6Network, ...]:
 
 
 def check(document: Any, name: str = "configuration") -> AgentConfig:  # noqa: ANN401 - JSON
-    """Return the configuration a JSON document holds. Raises ConfigError naming each wrong place."""
+    """Return the configuration a JSON document holds. Raises ConfigError: one line per error, each with its place."""
     if not isinstance(document, dict):
         raise ConfigError(f"{name}: not a JSON object")
     reader = _Reader(dict(document), "")
@@ -237,10 +234,4 @@ def check(document: Any, name: str = "configuration") -> AgentConfig:  # noqa: A
 
 def load(path: Path) -> AgentConfig:
     """Read and check a file. Raises ConfigError."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error
-    return check(document, str(path))
+    return check(read_json(path), str(path))

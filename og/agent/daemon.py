@@ -20,6 +20,7 @@ from og.agent import config as configuration
 from og.agent.report import Reporter
 from og.agent.report import counters as read_counters
 from og.agent.report import services as read_services
+from og.configfile import ConfigError
 from og.control.notify import notify
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ class _Running:
         try:
             fresh = configuration.load(self.path)
             maps = _apply(self.config, fresh, self.maps)
-        except (configuration.ConfigError, AgentError, loader.LoadError, OSError) as error:
+        except (ConfigError, AgentError, loader.LoadError, OSError) as error:
             log.error("not reloaded, the running configuration stays: %s", error)
             return
         self.config = fresh

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from og.control.config import Config, ConfigError, load_config
+from og.configfile import ConfigError
+from og.control.config import Config, load_config
 from og.control.consul import Client, ConsulError
 from og.control.daemon import Daemon, Reload, Stop, view_of
 from og.control.notify import notify

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import jsonschema
 
+from og.configfile import ConfigError
 from og.telemetry import default_path
 
 if TYPE_CHECKING:
@@ -78,10 +79,6 @@ SCHEMA: dict[str, Any] = {
         "telemetry_socket": _TEXT,
     },
 }
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used. The text names the file, the field and what is wrong."""
 
 
 @dataclass(frozen=True)

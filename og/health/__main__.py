@@ -8,8 +8,9 @@ import logging
 import sys
 from pathlib import Path
 
+from og.configfile import ConfigError
 from og.health import gobgp
-from og.health.config import Config, ConfigError, load
+from og.health.config import Config, load
 from og.health.daemon import Daemon
 from og.health.grpc import CallFailedError, Channel, ConnectionLostError
 

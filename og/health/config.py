@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from og.configfile import ConfigError, read_json
 from og.health.machine import Limits
 
 ROLES = ("hasher", "router")
 API_SCHEME = "unix://"
-
-
-class ConfigError(Exception):
-    """The options are unusable. The text names the file, the key and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +135,7 @@ def check(document: object) -> Config:
 
 def load(path: Path) -> Config:
     """Read and check the file. Raises ConfigError naming the file and the key."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error
+    document = read_json(path)
     try:
         return check(document)
     except ConfigError as error:

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from og.configfile import ConfigError
 from og.jsonsock import SocketError
 from og.stats import agent, config, control, dataplane
 from og.stats.buffer import Buffer
@@ -127,7 +128,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         options = config.load(arguments.config)
-    except config.ConfigError as error:
+    except ConfigError as error:
         say(str(error))
         return 2
     if arguments.check_config:

@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from og.configfile import ConfigError, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ROLES = ("hasher", "router")
-
-
-class ConfigError(Exception):
-    """The file cannot be used; the text names it and the key."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,8 @@ class Config:
 
 
 def load(path: Path) -> Config:
-    """Read and check the file."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error
+    """Read and check the file. Raises ConfigError."""
+    data = read_json(path)
     try:
         return parse(data)
     except ValueError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from og.agent import config as configuration
 from og.agent.kernel import daemon
+from og.configfile import ConfigError
 
 EXIT_CONFIG = 2
 
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(state, indent=2))
             return 0 if state["attached"] else 1
         daemon.run(options.config, config)
-    except configuration.ConfigError as error:
+    except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     except OSError as error:

@@ -31,6 +31,7 @@ from og.agent import config as configuration
 from og.agent import host, sockets
 from og.agent.daemon import signals, write_status
 from og.agent.report import connections
+from og.configfile import ConfigError
 from og.control.notify import notify
 from og.srv6.kernel import observe_counters
 from og.srv6.route import PROTOCOL
@@ -221,7 +222,7 @@ def reload(path: Path, config: AgentConfig, route: Any) -> AgentConfig:  # noqa:
     try:
         fresh = configuration.load(path)
         host.prepare(route, fresh, config)
-    except (configuration.ConfigError, OSError) as error:
+    except (ConfigError, OSError) as error:
         log.error("not reloaded, the running configuration stays: %s", error)
         return config
     log.info("reloaded %s", path)

@@ -12,6 +12,7 @@ import pytest
 
 from og.agent import config
 from og.agent.__main__ import EXIT_CONFIG, main
+from og.configfile import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_is_named_with_its_place(name: str) -> None:
     change, message = MISTAKES[name]
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(ConfigError) as caught:
         config.check(GOOD | change, "agent.json")
     assert f"agent.json: {message}" in str(caught.value).splitlines() or str(caught.value).startswith(
         f"agent.json: {message}"
@@ -79,7 +80,7 @@ def test_mistake_is_named_with_its_place(name: str) -> None:
 
 @pytest.mark.parametrize("key", ["interface", "locator", "fabric_mtu", "gateways", "services", "bpf_dir"])
 def test_missing_key_is_named(key: str) -> None:
-    with pytest.raises(config.ConfigError, match=f"{key}: missing"):
+    with pytest.raises(ConfigError, match=f"{key}: missing"):
         config.check({name: value for name, value in GOOD.items() if name != key})
 
 
@@ -98,7 +99,7 @@ def test_mistake_in_a_service(key: str) -> None:
     value, message = SERVICE_MISTAKES[key]
     document = deepcopy(GOOD)
     document["services"][1][key] = value
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(ConfigError) as caught:
         config.check(document, "f")
     assert str(caught.value) == f"f: {message}"
 
@@ -106,7 +107,7 @@ def test_mistake_in_a_service(key: str) -> None:
 def test_two_services_may_not_share_index_or_address() -> None:
     document = deepcopy(GOOD)
     document["services"][1] = document["services"][0] | {"name": "again"}
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(ConfigError) as caught:
         config.check(document, "f")
     assert str(caught.value).splitlines() == [
         "f: services[1].index: 0 is also that of web",
@@ -115,7 +116,7 @@ def test_two_services_may_not_share_index_or_address() -> None:
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(ConfigError) as caught:
         config.check(GOOD | {"dscp": -1, "locator": "x", "typo": 1})
     assert len(str(caught.value).splitlines()) == 3
 

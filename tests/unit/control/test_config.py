@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from og.control.config import ConfigError, load_config, parse_config
+from og.configfile import ConfigError
+from og.control.config import load_config, parse_config
 from tests.unit.control.builders import config, config_data
 
 

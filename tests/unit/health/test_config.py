@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from og.configfile import ConfigError
 from og.health.__main__ import main
-from og.health.config import ConfigError, check, load
+from og.health.config import check, load
 
 GOOD: dict[str, Any] = {
     "role": "hasher",

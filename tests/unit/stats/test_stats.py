@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from og import jsonsock
+from og.configfile import ConfigError
 from og.stats import agent, config, control, dataplane
 from og.stats.buffer import Buffer
 from og.stats.host import Host, parse_cpu_stat, parse_meminfo, parse_net_dev, parse_stat, system_slice
@@ -421,5 +422,5 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, m
     path = tmp_path / "stats.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(config.ConfigError, match=f"{path}: {message}"):
+    with pytest.raises(ConfigError, match=f"{path}: {message}"):
         config.load(path)
