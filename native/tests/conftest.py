@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from native.tests import oglib
+from native.tests.router_rig import Rig
 
 # A busy machine is no failure: no example has a time limit.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,3 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def og() -> oglib.OgLibrary:
     """The library at release flags."""
     return oglib.load()
+
+
+@pytest.fixture
+def rig(og: oglib.OgLibrary) -> Rig:
+    """A router of the lab's first site on a bench of its own."""
+    return Rig(og)

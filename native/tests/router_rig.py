@@ -18,7 +18,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrSegmentRoutingTLV,
 )
 
-from native.tests.lab_site import CLIENT, HASHER, VIP, VIP_UDP, locator, sid
+from native.tests.lab_site import CLIENT, HASHER, ROUTERS, VIP, VIP_UDP, locator, sid
 from native.tests.oglib import Buf, OgLibrary
 from native.tests.table_spec import Member, Spec, build
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from scapy.packet import Packet
 
+R = ROUTERS[0]  # the router on the bench, unless its tables say otherwise
 ERRORS, STEER, PIN, MISS, ACCEPT = 0x0000, 0x0001, 0x0002, 0x0003, 0x0010
 K, N, F, LAST = 1, 2, 4, 8
 TAG = 0x1E1F  # last two bytes of the digest 00 01 … 1f

@@ -21,6 +21,7 @@ from native.tests.router_rig import (
     K,
     N,
     Path,
+    R,
     Rig,
     Sent,
     address,
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
     from scapy.packet import Packet
 
     from native.tests.oglib import OgLibrary
-
-R = "5f00:1:21::"
-
-
-@pytest.fixture
-def rig(og: OgLibrary) -> Rig:
-    return Rig(og)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from native.tests.router_rig import (
     K,
     N,
     Path,
+    R,
     Rig,
     Sent,
     client_tcp,
@@ -35,13 +36,6 @@ if TYPE_CHECKING:
     from scapy.packet import Packet
 
     from native.tests.oglib import OgLibrary
-
-R = "5f00:1:21::"
-
-
-@pytest.fixture
-def rig(og: OgLibrary) -> Rig:
-    return Rig(og)
 
 
 def too_big(of: Packet, router: str = "2001:db8:ffff::1", mtu: int = 1400) -> Packet:
