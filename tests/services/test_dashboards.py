@@ -11,8 +11,8 @@ import pytest
 
 from og.stats import agent, control, dataplane
 from og.stats.point import Point, encode
+from scripts.dashboards import names
 from tests.services.nodes import ROOT, Influx, run, wait_for
-from tools.dashboards import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

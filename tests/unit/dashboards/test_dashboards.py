@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("grafana_foundation_sdk", reason="grafana-foundation-sdk is not installed")
 
-from tools.dashboards import names
-from tools.dashboards.__main__ import OUTPUT, files, read_names
-from tools.dashboards.boards import SITE
+from scripts.dashboards import names
+from scripts.dashboards.__main__ import OUTPUT, files, read_names
+from scripts.dashboards.boards import SITE
 
 
 def test_files_are_up_to_date() -> None:
-    """`python -m tools.dashboards` writes them."""
+    """`python -m scripts.dashboards` writes them."""
     wanted = files()
     assert {path.name: path.read_text() for path in OUTPUT.iterdir()} == wanted
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grafana_foundation_sdk.builders import common, dashboard, table, timeseries
 from grafana_foundation_sdk.models.common import SortOrder, StackingMode, TooltipDisplayMode, VisibilityMode
 
-from tools.dashboards.influxql import Influx, Source, datasource
+from scripts.dashboards.influxql import Influx, Source, datasource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

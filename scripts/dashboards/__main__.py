@@ -13,8 +13,8 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from tools.dashboards import names
-from tools.dashboards.boards import SITE, Names, board
+from scripts.dashboards import names
+from scripts.dashboards.boards import SITE, Names, board
 
 OUTPUT = names.ROOT / "roles/monitoring/files/dashboards"
 LEVELS = ("high", "low")
@@ -39,7 +39,7 @@ def files(site: str = SITE) -> dict[str, str]:
 
 def main() -> int:
     """Write or check; 1 when a check finds a difference."""
-    parser = argparse.ArgumentParser(prog="tools.dashboards", description="Write Grafana's dashboards.")
+    parser = argparse.ArgumentParser(prog="scripts.dashboards", description="Write Grafana's dashboards.")
     parser.add_argument("--site", default=SITE, help="write them for one site instead of the placeholder")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="directory (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="write nothing, list the files that differ")
