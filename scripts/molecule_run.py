@@ -4,7 +4,8 @@
 
 `molecule_run.py [SCENARIO...]`, by default all. What a scenario prints is in build/molecule/<scenario>.log, and on the
 terminal when it is the only one. Its containers are removed in the end, also after a failure, Ctrl-C or SIGTERM.
-Molecule asks that the second run (idempotence) change nothing; here it must show no difference either.
+Molecule asks that the second run (idempotence) change nothing; here it must show no difference either. A step without
+its playbook has failed too; but for cleanup, which only a failed scenario goes through.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BIN = Path(sys.executable).parent
 LABEL = "org.occam-gateway.molecule"
 TAIL = 80
 STEP = re.compile(r"INFO +\[\S+ > (\w+)\] Executing$")
-FAILED = re.compile(r"\[\S+ > (\w+)\] +Executed: Failed")
+FAILED = re.compile(r"\[\S+ > (\w+)\] +Executed: (?:Failed|Missing playbook)")
 DIFFERENCE = re.compile(r"^(--- (before|after)|\+\+\+ (before|after)|@@ )", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -55,7 +56,7 @@ class Progress:
     def read(self, line: str) -> bool:
         """Take in a line; tell whether a step begins with it."""
         plain = COLOUR.sub("", line).rstrip()
-        if match := FAILED.search(plain):
+        if (match := FAILED.search(plain)) and match[1] != "cleanup":
             self.failed = self.failed or match[1]
         self.differs = self.differs or (self.step == "idempotence" and bool(DIFFERENCE.match(plain + " ")))
         if match := STEP.search(plain):
@@ -108,7 +109,10 @@ def run(name: str, *, verbose: bool) -> Result:
             sys.stdout.write(last)
         if progress.read(last):
             say(f"{time.monotonic() - begin:6.0f} s  {name}: {progress.step}")
-    if progress.differs and last == "0":
+    if last == "0" and progress.failed:
+        say(f"{name}: {progress.failed} did not run: its playbook is missing")
+        last = "1"
+    if last == "0" and progress.differs:
         say(f"{name}: the second run shows a difference")
         last, progress.failed = "1", "idempotence"
     return Result(name, time.monotonic() - begin, int(last), progress.failed or progress.step)

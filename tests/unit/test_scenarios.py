@@ -90,3 +90,16 @@ def test_the_step_that_failed_is_named_not_the_cleaning_after_it():
     failed = "ERROR    [default > converge] \x1b[31mExecuted: Failed\x1b[0m\n"
     progress = read(CONVERGE, failed, "INFO     [default > destroy] Executing\n")
     assert (progress.failed, progress.step) == ("converge", "destroy")
+
+
+def test_a_step_without_its_playbook_has_failed():
+    missing = "WARNING  [default > %s] \x1b[33mExecuted: Missing playbook\x1b[0m (Remove from …)\n"
+    assert read(IDEMPOTENCE, missing % "side_effect").failed == "side_effect"
+    assert read(IDEMPOTENCE, missing % "cleanup").failed == ""
+
+
+def test_the_drill_of_the_site_is_one_of_the_playbooks():
+    folder = ROOT / "molecule/default"
+    config = yaml.safe_load((folder / "molecule.yml").read_text())
+    assert "side_effect" in config["scenario"]["test_sequence"]
+    assert (folder / config["ansible"]["playbooks"]["side_effect"]).resolve().parent == ROOT / "playbooks"
