@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 STAGES = {"router": "routers", "hasher": "hashers", "agent": "agents"}
 ORDER = ("canary", "routers", "hashers", "agents", "others")
 GATEWAYS = ("router", "hasher")
+# What a round writes into the drain file of a node that it takes out (roles/og_rolling/vars).
+ROUND = "by a rolling round"
 
 
 def og_rolling_target(states: Mapping[str, Mapping[str, Any]], wanted: str, back: bool) -> str:
@@ -48,21 +50,38 @@ def _needs(state: Mapping[str, Any], target: str) -> bool:
     return bool(release["current"] != target or others or release.get("stale"))
 
 
+def _aside(state: Mapping[str, Any]) -> bool:
+    """Tell whether somebody has drained the node on purpose: nobody misses it, and it stays so."""
+    return state.get("drained", "") not in ("", ROUND)
+
+
+def og_rolling_notes(states: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what else there is to know before a round: who is drained, and what becomes of that."""
+    aside = [f"{name} is drained (by {_by(state)}) and stays so" for name, state in states.items() if _aside(state)]
+    left = [name for name, state in states.items() if state.get("drained", "") == ROUND]
+    return aside + [f"{name} was left drained by a round that was cut off: undrained first" for name in left]
+
+
+def _by(state: Mapping[str, Any]) -> str:
+    return str(state["drained"]).removeprefix("by ")
+
+
 def og_rolling_plan(
     states: Mapping[str, Mapping[str, Any]], target: str, others: int = 1, canaries: Sequence[str] = ()
 ) -> list[dict[str, str]]:
     """Return the steps {host, role, site, stage, from, to}, in order. Nodes that run `target` already have none.
 
-    `states` is by host {role, site, release: {current, previous, installed, running}}. A canary is the first node of
-    each kind, or who is named. Raises AnsibleFilterError if so many `others` of a kind cannot stay at a site.
+    `states` is by host {role, site, drained, release: {current, previous, installed, running}}. A canary is the first
+    node of each kind, or who is named. Raises AnsibleFilterError if so many `others` of a kind cannot stay at a site.
     """
     needy = {name: state for name, state in states.items() if _needs(state, target)}
-    there = Counter((state["role"], state["site"]) for state in states.values())
+    there = Counter((state["role"], state["site"]) for state in states.values() if not _aside(state))
     for name, state in needy.items():
-        if state["role"] in GATEWAYS and there[state["role"], state["site"]] <= others:
+        if state["role"] in GATEWAYS and not _aside(state) and there[state["role"], state["site"]] <= others:
             raise AnsibleFilterError(
-                f"{name} is one of {there[state['role'], state['site']]} {state['role']}(s) of site {state['site']}, "
-                f"and {others} other(s) must stay: add a node, or allow the outage with -e og_rolling_others=0"
+                f"{name} is one of {there[state['role'], state['site']]} {state['role']}(s) of site {state['site']} that "
+                f"are not drained, and {others} other(s) must stay: add a node, or allow the outage with "
+                "-e og_rolling_others=0"
             )
     unknown = sorted(set(canaries) - set(states))
     if unknown:
@@ -95,7 +114,13 @@ def og_rolling_states(
     found = {}
     for name in names:
         host = hosts[name]
-        found[name] = {"role": host["og_role"], "site": host["og_site"], "release": host[result]["release"]}
+        answer = host[result]
+        found[name] = {
+            "role": host["og_role"],
+            "site": host["og_site"],
+            "release": answer["release"],
+            "drained": answer.get("drained", ""),
+        }
     return found
 
 
@@ -131,6 +156,7 @@ class FilterModule:
         return {
             "og_failure": og_failure,
             "og_rolling_lines": og_rolling_lines,
+            "og_rolling_notes": og_rolling_notes,
             "og_rolling_plan": og_rolling_plan,
             "og_rolling_states": og_rolling_states,
             "og_rolling_target": og_rolling_target,

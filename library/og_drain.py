@@ -12,6 +12,7 @@ description:
   - A drained member gets no new flows and keeps those it has. Runs on the member itself, for V(site) on a router of it.
   - Servers and routers are marked by the key C(og/<site>/drain/<name>) in Consul, which the control daemons follow.
     A hasher withdraws its service addresses, by C(og-health --drain).
+  - A router may be drained by C(og-health --drain), too, as a rolling round does it. V(active) ends both.
   - Then waits until the member is idle, or until the time is up.
 author:
   - The Occam Gateway authors
@@ -78,7 +79,7 @@ options:
     description: Token for it, where access is controlled.
     type: str
   health_program:
-    description: The health daemon's program, for a hasher.
+    description: The health daemon's program, for a hasher and to restore a router.
     type: path
     default: /opt/og/current/bin/og-health
   health_url:
@@ -208,7 +209,7 @@ class Marks:
 
 
 class HealthDaemon:
-    """The drain of a hasher: its health daemon withdraws the service addresses."""
+    """The drain of a gateway node by its health daemon, which withdraws the service addresses."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self._module = module
@@ -216,7 +217,7 @@ class HealthDaemon:
         self._name = module.params["name"]
 
     def read(self) -> set[str]:
-        """Return the hasher's name when it is drained."""
+        """Return the node's name when it is drained."""
         parts = urlsplit(self._url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=HEALTH_TIMEOUT_S)
         try:
@@ -241,6 +242,32 @@ class HealthDaemon:
             if time.monotonic() > deadline:
                 raise DrainError(f"og-health does not follow: drained is still {not drain} after {CONFIRM_S:.0f} s")
             time.sleep(0.2)
+
+
+class Both:
+    """All that may drain a router, for bringing it back: its mark in Consul and its health daemon."""
+
+    def __init__(self, *marks: Marks | HealthDaemon) -> None:
+        self._marks = marks
+
+    def read(self) -> set[str]:
+        """Return who is drained by any of them."""
+        return set().union(*(mark.read() for mark in self._marks))
+
+    def write(self, name: str, *, drain: bool) -> None:
+        """Tell those that differ."""
+        for mark in self._marks:
+            if (name in mark.read()) is not drain:
+                mark.write(name, drain=drain)
+
+
+def marks_of(module: AnsibleModule, *, drain: bool) -> Marks | HealthDaemon | Both:
+    """Return what is read and written for a member."""
+    kind = module.params["kind"]
+    if kind == HASHER:
+        return HealthDaemon(module)
+    marks = Marks(module.params)
+    return Both(HealthDaemon(module), marks) if kind == ROUTER and not drain else marks
 
 
 def looker(parameters: dict[str, Any]) -> Callable[[], Load]:
@@ -305,7 +332,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     # Who could not be watched is not drained in the first place.
     look = looker(parameters) if drain else None
     load = look() if look else None
-    marks = HealthDaemon(module) if parameters["kind"] == HASHER else Marks(parameters)
+    marks = marks_of(module, drain=drain)
     before = marks.read()
     steps = plan(names, before, drain=drain)
     result: dict[str, Any] = {

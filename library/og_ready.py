@@ -53,7 +53,7 @@ options:
     type: str
     default: ""
   others:
-    description: So many other nodes of the same kind must pass Consul's check at this site.
+    description: So many other nodes of the same kind must pass Consul's check at this site and not be drained.
     type: int
     default: 0
   leaving:
@@ -96,6 +96,12 @@ release:
       whose program, options or unit file are no longer those they were started with.
   type: dict
   returned: always
+drained:
+  description:
+    - Who has drained this node, empty when it is not. V(Consul) for a key there, V(og-health) for its option
+      C(--drain), else what the daemon or round that did it has written into C(/run/og/health.drain).
+  type: str
+  returned: always
 tables:
   description: Generation of the data plane's tables; 0 on other nodes.
   type: int
@@ -113,7 +119,7 @@ consul:
   type: str
   returned: always
 others:
-  description: Other nodes of the same kind at this site that pass Consul's check.
+  description: Other nodes of the same kind at this site that pass Consul's check and are not drained.
   type: list
   elements: str
   returned: always
@@ -131,10 +137,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.og_consul_kv import Kv, KvError
 from ansible.module_utils.og_jsonsock import SocketError, request
 from ansible.module_utils.og_running import current, installed, previous, units
 from ansible.module_utils.og_telemetry import Telemetry, TelemetryError, default_path
 
+DRAIN_FILE = Path("/run/og/health.drain")
+BY_KEY = "Consul"
 HEALTH_URL = "http://127.0.0.1:9441/health"
 GOBGP = ["gobgp", "--target", "unix:///run/gobgp/api.sock", "--json", "neighbor"]
 ESTABLISHED = 6
@@ -157,6 +166,7 @@ class Facts:
     digest: str = ""
     bgp: dict[str, int] = field(default_factory=lambda: {"established": 0, "all": 0})
     consul: str = ""
+    drained: str = ""
     others: list[str] = field(default_factory=list)
     traffic: float = 0.0
 
@@ -226,7 +236,15 @@ def look_at_data_plane(facts: Facts, role: str) -> None:
         facts.say("control daemon", f"policy: {control['policy']['error']}")
 
 
-def look_at_announcements(facts: Facts) -> None:
+def look_at_drain(facts: Facts) -> None:
+    """Who had the health daemon drain this node, by what the file says."""
+    try:
+        facts.drained = DRAIN_FILE.read_text().strip() or "og-health"
+    except OSError:
+        facts.drained = ""
+
+
+def look_at_announcements(facts: Facts, node: str) -> None:
     """The health daemon is content and announces all it may; GoBGP has its sessions."""
     try:
         health = fetch(HEALTH_URL)
@@ -234,7 +252,9 @@ def look_at_announcements(facts: Facts) -> None:
     except (OSError, ValueError) as error:
         facts.say("health daemon", str(error))
         return
-    if not health.get("healthy"):
+    if health.get("drained"):
+        facts.say("health daemon", f"drained; playbooks/restore.yml -e og_drain_target={node} ends that")
+    elif not health.get("healthy"):
         facts.say("health daemon", str(health.get("reason")))
     prefixes = {wanted["locator"], *(f"{vip}/128" for vip in wanted.get("vips", []))}
     missing = prefixes - set(health.get("announced", []))
@@ -284,14 +304,17 @@ def look_at_agent(facts: Facts) -> None:
 
 
 def look_at_consul(facts: Facts, role: str, node: str, url: str) -> None:
-    """Consul's checks of this node pass; who else of its kind does."""
+    """Consul's checks of this node pass; who else of its kind does; who is drained by a key."""
     try:
         checks = fetch(f"{url}/v1/health/node/{node}")
         own = [check["Status"] for check in checks]
         if role in ("hasher", "router"):
             entries = fetch(f"{url}/v1/health/service/og-{role}?passing")
-            facts.others = sorted({entry["Node"]["Node"] for entry in entries} - {node})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            site = str(fetch(f"{url}/v1/agent/self")["Config"]["Datacenter"])
+            drained = {key.rpartition("/")[2] for key in Kv(url, site).keys(f"og/{site}/drain/")}
+            facts.drained = BY_KEY if node in drained else facts.drained
+            facts.others = sorted({entry["Node"]["Node"] for entry in entries} - drained - {node})
+    except (OSError, ValueError, KeyError, TypeError, KvError) as error:
         facts.say("consul", f"{url}: {error}")
         return
     facts.consul = "" if not own else "passing" if set(own) == {"passing"} else "critical"
@@ -316,7 +339,8 @@ def look(parameters: dict[str, Any]) -> Facts:
     look_at_units(facts, role, parameters["release"], Path(parameters["root"]))
     if role in ("hasher", "router"):
         look_at_data_plane(facts, role)
-        look_at_announcements(facts)
+        look_at_drain(facts)
+        look_at_announcements(facts, parameters["node"])
     if role == "network":
         look_at_routing(facts)
     if role == "agent":
@@ -331,7 +355,7 @@ def missing(facts: Facts, parameters: dict[str, Any]) -> list[str]:
     state, role = parameters["state"], parameters["role"]
     if state == "drained":
         found = facts.problems(without=("health daemon", "announcement", "consul", "data plane"))
-        if facts.consul == "passing":
+        if facts.consul == "passing" and facts.drained != BY_KEY:  # a key drains without failing a check
             found.append("consul: still passing")
         try:
             facts.traffic = traffic(role, POLL_S)
@@ -346,7 +370,9 @@ def missing(facts: Facts, parameters: dict[str, Any]) -> list[str]:
     others = set(facts.others) - set(parameters["leaving"])
     if len(others) < parameters["others"]:
         who = ", ".join(sorted(others)) or "none"
-        found.append(f"{parameters['others']} other {role}s of the site must pass Consul's check, it is {who}")
+        found.append(
+            f"{parameters['others']} other {role}s of the site must pass Consul's check and not be drained: {who}"
+        )
     return found
 
 
@@ -390,6 +416,7 @@ def main() -> None:
             "running": facts.units,
             "stale": facts.stale,
         },
+        "drained": facts.drained,
         "tables": facts.tables,
         "digest": facts.digest,
         "bgp": facts.bgp,

@@ -9,8 +9,10 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from filter_plugins.og_rolling import (
+    ROUND,
     og_failure,
     og_rolling_lines,
+    og_rolling_notes,
     og_rolling_plan,
     og_rolling_states,
     og_rolling_target,
@@ -78,11 +80,32 @@ def test_a_setting_that_is_written_and_not_in_force_is_a_reason() -> None:
 def test_the_only_one_of_its_kind_is_not_taken_out() -> None:
     states = site(ogr_e1=node("router", "east"))
     with pytest.raises(
-        AnsibleFilterError, match=r"ogr_e1 is one of 1 router\(s\) of site east, and 1 other\(s\) must stay"
+        AnsibleFilterError,
+        match=r"ogr_e1 is one of 1 router\(s\) of site east that are not drained, and 1 other\(s\) must stay",
     ):
         og_rolling_plan(states, B)
     assert "ogr_e1" in [step["host"] for step in og_rolling_plan(states, B, others=0)]
     assert og_rolling_plan(site(agent_e1=node("agent", "east")), B), "an agent carries on meanwhile"
+
+
+def test_who_is_drained_on_purpose_is_missed_by_nobody_and_replaces_nobody() -> None:
+    states = site()
+    states["ogr_w1"]["drained"] = "Consul"
+    assert og_rolling_plan({"ogr_w1": states["ogr_w1"]}, B), "the only one, and out of service already"
+    with pytest.raises(AnsibleFilterError, match=r"ogr_w2 is one of 1 router\(s\) of site west that are not drained"):
+        og_rolling_plan(states, B)
+    states["ogr_w1"]["drained"] = ROUND
+    assert og_rolling_plan(states, B)
+
+
+def test_who_is_drained_is_told() -> None:
+    states = site()
+    states["ogr_w1"]["drained"], states["ogh_w1"]["drained"], states["ogh_w2"]["drained"] = "Consul", "by policy", ROUND
+    assert og_rolling_notes(states) == [
+        "ogh_w1 is drained (by policy) and stays so",
+        "ogr_w1 is drained (by Consul) and stays so",
+        "ogh_w2 was left drained by a round that was cut off: undrained first",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +141,9 @@ def test_no_one_way_back(states: dict[str, Any]) -> None:
 def test_what_hosts_answered() -> None:
     release = {"current": A, "previous": "", "installed": [A], "running": {}}
     hosts = {"x": {"og_role": "router", "og_site": "west", "__og_rolling_state": {"release": release}}}
-    assert og_rolling_states(["x"], hosts) == {"x": {"role": "router", "site": "west", "release": release}}
+    assert og_rolling_states(["x"], hosts) == {
+        "x": {"role": "router", "site": "west", "release": release, "drained": ""}
+    }
 
 
 def test_tables() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from filter_plugins.og_rolling import ROUND
 from tests.unit.conftest import ROOT
 
 A, B = "a" * 16, "b" * 16
@@ -45,6 +46,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log, self.health = folder, folder / "log", folder / "health.log"
+        self.drain_file = folder / "health.drain"
         for release in (A, B):
             binaries = folder / "og/releases" / release / "bin"
             binaries.mkdir(parents=True)
@@ -86,8 +88,9 @@ class Node:
         (self.folder / "inventory.json").write_text(json.dumps(inventory))
         (self.folder / "play.yml").write_text(json.dumps([play]))
         program = Path(sys.executable).with_name("ansible-playbook")
+        variables = ["-e", f"__og_rolling_drain_file={self.drain_file}"]
         done = subprocess.run(
-            [program, "-i", self.folder / "inventory.json", self.folder / "play.yml"],
+            [program, "-i", self.folder / "inventory.json", self.folder / "play.yml", *variables],
             capture_output=True,
             text=True,
             timeout=300,
@@ -138,3 +141,21 @@ def test_a_way_back_that_fails_leaves_no_drained_node_and_is_told(node: Node) ->
     )
     assert node.drains()[-1] == "a --undrain"
     assert node.asked()[-2:] == [f"og_release:{A}", "og_ready:ready"]
+
+
+def test_a_node_that_was_drained_on_purpose_stays_so(node: Node) -> None:
+    code, said = node.take({}, drained="Consul")
+    assert code == 0, said
+    assert not node.drain_file.exists()
+    assert node.drains() == []
+    assert node.asked() == [
+        "og_ready:aside", "og_ready:drained", f"og_release:{B}", "og_ready:aside", "og_ready:aside"
+    ]  # fmt: skip
+
+
+def test_what_a_round_has_drained_is_known_by_the_file(node: Node) -> None:
+    """A round that is cut off after the drain: the stand-in's failure ends it there, and back cannot undo it."""
+    code, _ = node.take({"og_ready:drained": "packets still come in"})
+    assert code != 0
+    assert node.drain_file.read_text().strip() == ROUND
+    assert node.asked()[0] == "og_ready:ready"

@@ -350,6 +350,31 @@ def test_a_hasher_is_drained_by_its_health_daemon(run: Run, standin: Standin, tm
     assert not any("/v1/kv/" in request for request in standin.requests)
 
 
+def test_a_router_that_a_round_has_left_drained_is_restored(run: Run, standin: Standin, tmp_path: Path) -> None:
+    """By its health daemon, which the mark in Consul says nothing of. The program stands for og-health."""
+    program, log = tmp_path / "og-health", tmp_path / "log"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    router = {"name": "ogr_w1", "kind": "router", "state": "active", "health_program": str(program)}
+    standin.drained = True
+    assert run(**router, _ansible_check_mode=True)["actions"] == ["restore ogr_w1"]
+    assert not log.exists()
+
+    def follow() -> None:
+        while not log.exists():
+            time.sleep(0.05)
+        standin.drained = False
+
+    threading.Thread(target=follow, daemon=True).start()
+    assert run(**router)["changed"] is True
+    assert log.read_text().split() == ["--undrain"]
+    assert run(**router)["changed"] is False
+    standin.keys = {"og/west/drain/ogr_w1": "x"}
+    assert run(**router)["changed"] is True
+    assert standin.keys == {}
+    assert log.read_text().split() == ["--undrain"], "it was not drained by its health daemon"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

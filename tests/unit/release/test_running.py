@@ -92,7 +92,9 @@ def test_enough_others_must_stay() -> None:
     facts = og_ready.Facts(others=["ogr_w2", "ogr_w3"])
     assert og_ready.missing(facts, PARAMETERS) == []
     facts.others = ["ogr_w3"]
-    assert og_ready.missing(facts, PARAMETERS) == ["1 other routers of the site must pass Consul's check, it is none"]
+    assert og_ready.missing(facts, PARAMETERS) == [
+        "1 other routers of the site must pass Consul's check and not be drained: none"
+    ]
 
 
 def test_aside_does_not_ask_what_others_see() -> None:
@@ -104,13 +106,37 @@ def test_aside_does_not_ask_what_others_see() -> None:
     assert og_ready.missing(facts, PARAMETERS | {"state": "aside"}) == ["units: og-router does not run"]
 
 
+def test_a_key_drains_without_failing_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(og_ready, "traffic", lambda *_: 0.0)
+    facts = og_ready.Facts(consul="passing")
+    assert og_ready.missing(facts, PARAMETERS | {"state": "drained"}) == ["consul: still passing"]
+    facts.drained = og_ready.BY_KEY
+    assert og_ready.missing(facts, PARAMETERS | {"state": "drained"}) == []
+
+
+def test_who_has_drained_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(og_ready, "DRAIN_FILE", tmp_path / "health.drain")
+    found = []
+    for text in (None, "", "by policy\n"):
+        if text is not None:
+            og_ready.DRAIN_FILE.write_text(text)
+        facts = og_ready.Facts()
+        og_ready.look_at_drain(facts)
+        found.append(facts.drained)
+    assert found == ["", "og-health", "by policy"]
+
+
 class Consul(BaseHTTPRequestHandler):
     checks: ClassVar[Any] = []
+    drained: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         answers: dict[str, Any] = {
             "/v1/health/node/ogr_w1": self.checks,
+            "/v1/health/node/ogr_w2": self.checks,
             "/v1/health/service/og-router?passing": [{"Node": {"Node": name}} for name in ("ogr_w1", "ogr_w2")],
+            "/v1/agent/self": {"Config": {"Datacenter": "west"}},
+            "/v1/kv/og/west/drain/?dc=west&keys=&consistent=": [f"og/west/drain/{name}" for name in self.drained],
         }
         body = json.dumps(answers[self.path]).encode()
         self.send_response(200)
@@ -148,6 +174,14 @@ def test_consul_is_asked(consul: str, checks: Any, status: str, said: list[str])
     facts = og_ready.Facts()
     og_ready.look_at_consul(facts, "router", "ogr_w1", consul)
     assert (facts.consul, facts.others, facts.problems()) == (status, ["ogr_w2"], said)
+
+
+def test_a_node_that_is_drained_by_a_key_is_no_other(consul: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Consul, "drained", ["ogr_w2", "ogr_w3"])
+    for name, drained, others in (("ogr_w1", "", []), ("ogr_w2", "Consul", ["ogr_w1"])):
+        facts = og_ready.Facts()
+        og_ready.look_at_consul(facts, "router", name, consul)
+        assert (facts.drained, facts.others) == (drained, others), name
 
 
 def test_no_consul_is_said() -> None:
