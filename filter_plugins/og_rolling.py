@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +56,12 @@ def _aside(state: Mapping[str, Any]) -> bool:
     return state.get("drained", "") not in ("", ROUND)
 
 
-def og_rolling_notes(states: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what else there is to know before a round: who is drained, and what becomes of that."""
+def og_rolling_notes(states: Mapping[str, Mapping[str, Any]], skip: Sequence[str] = ()) -> list[str]:
+    """Return what else there is to know before a round: who is drained and what becomes of that, who is left out."""
+    out = [f"{name} is left out (og_rolling_skip)" for name in sorted(set(skip))]
     aside = [f"{name} is drained (by {_by(state)}) and stays so" for name, state in states.items() if _aside(state)]
     left = [name for name, state in states.items() if state.get("drained", "") == ROUND]
-    return aside + [f"{name} was left drained by a round that was cut off: undrained first" for name in left]
+    return out + aside + [f"{name} was left drained by a round that was cut off: undrained first" for name in left]
 
 
 def _by(state: Mapping[str, Any]) -> str:
@@ -79,8 +81,8 @@ def og_rolling_plan(
     for name, state in needy.items():
         if state["role"] in GATEWAYS and not _aside(state) and there[state["role"], state["site"]] <= others:
             raise AnsibleFilterError(
-                f"{name} is one of {there[state['role'], state['site']]} {state['role']}(s) of site {state['site']} that "
-                f"are not drained, and {others} other(s) must stay: add a node, or allow the outage with "
+                f"{name} is one of {there[state['role'], state['site']]} {state['role']}(s) of site {state['site']} "
+                f"that are not drained, and {others} other(s) must stay: add a node, or allow the outage with "
                 "-e og_rolling_others=0"
             )
     unknown = sorted(set(canaries) - set(states))
@@ -110,7 +112,17 @@ def og_rolling_plan(
 def og_rolling_states(
     names: Sequence[str], hosts: Mapping[str, Mapping[str, Any]], result: str = "__og_rolling_state"
 ) -> dict[str, dict[str, Any]]:
-    """Return of each host what a plan looks at; `result` names the variable in which og_ready's answer was kept."""
+    """Return of each host what a plan looks at; `result` names the variable in which og_ready's answer was kept.
+
+    Raises AnsibleFilterError for hosts that could not be asked.
+    """
+    mute = [name for name in names if "release" not in (hosts[name].get(result) or {})]
+    if mute:
+        said = " ".join(str((hosts[mute[0]].get(result) or {}).get("msg", "no answer")).split())
+        raise AnsibleFilterError(
+            f"cannot be asked: {', '.join(mute)} ({mute[0]}: {said.rstrip('.')}). Mend that, or leave out "
+            f"who is not there: -e '{json.dumps({'og_rolling_skip': mute})}'"
+        )
     found = {}
     for name in names:
         host = hosts[name]

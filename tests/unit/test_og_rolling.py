@@ -106,6 +106,10 @@ def test_who_is_drained_is_told() -> None:
         "ogr_w1 is drained (by Consul) and stays so",
         "ogh_w2 was left drained by a round that was cut off: undrained first",
     ]
+    assert og_rolling_notes(site(), ["cli_w1", "agent_w2"]) == [
+        "agent_w2 is left out (og_rolling_skip)",
+        "cli_w1 is left out (og_rolling_skip)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +148,26 @@ def test_what_hosts_answered() -> None:
     assert og_rolling_states(["x"], hosts) == {
         "x": {"role": "router", "site": "west", "release": release, "drained": ""}
     }
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"unreachable": True, "msg": "Failed to connect.\nno route to host."}, "Failed to connect. no route to host"),
+        ({"failed": False, "msg": "MODULE FAILURE"}, "MODULE FAILURE"),
+        (None, "no answer"),
+    ],
+)
+def test_a_host_that_cannot_be_asked_is_named_and_how_to_leave_it_out(answer: Any, said: str) -> None:
+    release = {"current": A, "previous": "", "installed": [A], "running": {}}
+    hosts = {
+        "x": {"og_role": "router", "og_site": "west", "__og_rolling_state": {"release": release}},
+        "y": {"og_role": "agent", "og_site": "west", "__og_rolling_state": answer},
+    }
+    with pytest.raises(AnsibleFilterError) as caught:
+        og_rolling_states(["x", "y"], hosts)
+    assert f"cannot be asked: y (y: {said}). " in str(caught.value)
+    assert """-e '{"og_rolling_skip": ["y"]}'""" in str(caught.value)
 
 
 def test_tables() -> None:
