@@ -142,6 +142,7 @@ from ansible.module_utils.og_jsonsock import SocketError, request
 from ansible.module_utils.og_running import current, installed, previous, units
 from ansible.module_utils.og_telemetry import Telemetry, TelemetryError, default_path
 
+STARTED = "/run/og/{}.started"
 DRAIN_FILE = Path("/run/og/health.drain")
 BY_KEY = "Consul"
 HEALTH_URL = "http://127.0.0.1:9441/health"
@@ -194,12 +195,12 @@ def look_at_units(facts: Facts, role: str, release: str, root: Path) -> None:
     """Every installed unit is active and was started from the release."""
     for unit in units(role, root=root):
         facts.units[unit.name] = unit.release
-        started = Path(f"/run/og/{unit.name}.started")
+        started = Path(STARTED.format(unit.name))
         if started.is_file() and not matches(started):
             facts.stale.append(unit.name)
         if not unit.active:
             facts.say("units", f"{unit.name} does not run")
-        elif release and unit.release != release:
+        elif release and unit.pid and unit.release != release:
             facts.say("units", f"{unit.name} runs release {unit.release or 'unknown'}, not {release}")
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 ROOT = Path("/opt/og")
 UNITS = {
-    "hasher": ("og-hasher", "og-control", "og-health", "og-stats"),
-    "router": ("og-router", "og-control", "og-health", "og-stats"),
+    "hasher": ("og-routes", "og-hasher", "og-control", "og-health", "og-stats"),
+    "router": ("og-routes", "og-router", "og-control", "og-health", "og-stats"),
     "agent": ("og-agent", "og-stats"),
     "monitor": ("og-stats",),
     "client": ("og-stats",),
@@ -23,7 +23,10 @@ UNITS = {
 
 
 class Unit(NamedTuple):
-    """A systemd unit as it is: `release` is what its main process was started from, empty when it runs no release."""
+    """A systemd unit as it is: `release` is what its main process was started from, empty when it runs no release.
+
+    og-routes does its work at its start: active without a process.
+    """
 
     name: str
     active: bool

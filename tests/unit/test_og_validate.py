@@ -63,3 +63,11 @@ def test_what_others_noted_of_a_host_is_told_with_its_own_answer() -> None:
     assert og_validate_problems(states) == [
         "a: no tables", "a: x is failed", "b: not asked: the host does not answer", "b: no answer",
     ]  # fmt: skip
+
+
+def test_routes_that_are_written_and_not_in_force_are_drift() -> None:
+    state = answer()
+    state["release"] |= {"running": {"og-routes": "", "og-router": A}, "stale": ["og-routes"]}
+    assert og_validate_rows({"a": state})[1][3:] == ["aaaaaaaa", "1/1", "7 01234567", "passing", "drift"]
+    state["release"]["stale"] = []
+    assert og_validate_rows({"a": state})[1][-1] == "ok"

@@ -85,6 +85,30 @@ def test_units_are_read_from_systemctl(root: Path, tmp_path: Path, monkeypatch: 
     assert running.units("toaster") == []
 
 
+def test_a_unit_without_a_process_is_of_no_release_and_may_be_stale(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """og-routes has done its work; og-router runs something."""
+    found = [running.Unit("og-routes", active=True, pid=0, release=""), running.Unit("og-router", True, 7, A)]
+    monkeypatch.setattr(og_ready, "units", lambda *_, **__: found)
+    monkeypatch.setattr(og_ready, "STARTED", str(tmp_path / "{}.started"))
+    unit = tmp_path / "og-routes.service"
+    unit.write_text("ExecStart=ip -6 route replace blackhole 2001:db8::1/128\n")
+    done = subprocess.run(["sha256sum", unit], capture_output=True, text=True, check=True)
+    (tmp_path / "og-routes.started").write_text(done.stdout)
+    facts = og_ready.Facts()
+    og_ready.look_at_units(facts, "router", A, root)
+    assert (facts.problems(), facts.stale) == ([], [])
+    unit.write_text(unit.read_text() + "ExecStart=ip -6 route replace blackhole 2001:db8::2/128\n")
+    og_ready.look_at_units(facts, "router", B, root)
+    assert facts.stale == ["og-routes"]
+    assert facts.problems() == [f"units: og-router runs release {A}, not {B}"]
+    found[0] = running.Unit("og-routes", active=False, pid=0, release="")
+    facts = og_ready.Facts()
+    og_ready.look_at_units(facts, "router", A, root)
+    assert facts.problems() == ["units: og-routes does not run"]
+
+
 PARAMETERS = {"state": "ready", "role": "router", "others": 1, "leaving": ["ogr_w3"]}
 
 
