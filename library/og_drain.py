@@ -60,7 +60,9 @@ options:
     type: str
     default: og_drain
   timeout_s:
-    description: How long to wait until the member is idle, in seconds. 0 does not wait.
+    description:
+      - How long to wait until the member is idle, in seconds. 0 does not wait.
+      - For V(site), 0 needs no router that knows all O(members), and any node of the site with a Consul agent will do.
     type: int
     default: 300
   settle_s:
@@ -329,9 +331,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     for name in [*names, parameters["site"]]:
         if not name or "/" in name or name.split() != [name]:
             raise DrainError(f"{name!r} is not the name of a node or site")
-    # Who could not be watched is not drained in the first place.
-    look = looker(parameters) if drain else None
-    load = look() if look else None
+    look, load = first_look(parameters) if drain else (None, None)
     marks = marks_of(module, drain=drain)
     before = marks.read()
     steps = plan(names, before, drain=drain)
@@ -353,6 +353,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if load is not None:
         result |= {"idle": not load.left, "left": load.left, "unit": load.unit}
     return result
+
+
+def first_look(parameters: dict[str, Any]) -> tuple[Callable[[], Load] | None, Load | None]:
+    """Return how to watch and the first load: who could not be watched is not drained in the first place.
+
+    Not so the servers of a site when nobody waits here: a router that does not know one of them must not keep the rest.
+    """
+    try:
+        look = looker(parameters)
+        return look, look()
+    except DrainError:
+        if parameters["kind"] == SITE and not parameters["timeout_s"]:
+            return None, None
+        raise
 
 
 def wait_until_idle(module: AnsibleModule, look: Callable[[], Load]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filter_plugins.og_drain import og_drain_problems
 from library import og_drain
 from tests.unit.conftest import ROOT
 
@@ -324,6 +325,32 @@ def test_a_site_is_drained_by_its_servers(run: Run, standin: Standin, tmp_path: 
     assert run(name="west", kind="site", members=wanted, state="active")["changed"] is True
     assert standin.keys == {}
     assert "members" in run(name="west", kind="site")["msg"]
+
+
+def test_a_site_is_marked_without_anybody_who_watches(run: Run, standin: Standin) -> None:
+    """One of the servers may be unknown to the routers; without waiting the others are marked all the same."""
+    site = {"name": "west", "kind": "site", "members": ["agent_w1", "agent_w2"]}
+    assert "data plane: " in run(**site)["msg"]
+    assert standin.keys == {}
+    answer = run(**site, timeout_s=0)
+    assert (answer["changed"], "idle" in answer) == (True, False)
+    assert sorted(standin.keys) == ["og/west/drain/agent_w1", "og/west/drain/agent_w2"]
+    assert run(**site, timeout_s=0)["changed"] is False
+
+
+def test_who_is_not_idle_is_named() -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        "agent_w1": {"__drain_result": {"msg": "agent_w1 is drained, but not idle after 3 s: 2 connections."}},
+        "agent_w2": {"__drain_result": {"changed": True, "actions": [], "idle": True}},
+        "agent_w3": {"__drain_result": {"unreachable": True, "msg": "no route\nto host"}},
+        "ogh_w1": {},
+    }
+    assert og_drain_problems(list(hosts), hosts) == [
+        "agent_w1 is drained, but not idle after 3 s: 2 connections.",
+        "agent_w3: no route to host",
+        "ogh_w1: not asked",
+    ]
+    assert og_drain_problems(["agent_w2"], hosts) == []
 
 
 def test_a_hasher_is_drained_by_its_health_daemon(run: Run, standin: Standin, tmp_path: Path) -> None:
