@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 LABEL = "org.occam-gateway.lab"
 
 
@@ -118,6 +121,22 @@ class Lab:
         consul = self.group(f"mon_{site}")[0]
         catalog = consul.json(f"curl -sf http://127.0.0.1:8500/v1/catalog/service/{self.service['name']}")
         return {row["Node"].replace("-", "_"): int(row["ServiceMeta"]["weight"]) for row in catalog}
+
+
+def playbook(
+    lab: Lab, name: str, *arguments: str, timeout: float = 180, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook against the lab that is up."""
+    inventory = "lab" if len(lab.sites) > 1 else "recovery"
+    program = Path(sys.executable).with_name("ansible-playbook")
+    return subprocess.run(
+        [str(program), "-i", str(ROOT / "inventories" / inventory), str(ROOT / f"playbooks/{name}.yml"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment},
+    )
 
 
 @contextmanager

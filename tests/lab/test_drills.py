@@ -4,20 +4,18 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.lab.nodes import Lab
+from tests.lab.nodes import Lab, playbook
 
-ROOT = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
 ONE_SITE = (
     *("backend_crash", "router_loss", "router_loss_drained", "router_loss_halved"),
     *("drain", "consul_loss", "hasher_loss", "rolling"),
@@ -29,23 +27,8 @@ RESTORED_MS = 500  # the median of three runs: one of them may meet a busy machi
 
 def play(lab: Lab, drill: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a drill's playbook against the lab that is up, with its reports in `folder`."""
-    inventory = "lab" if len(lab.sites) > 1 else "recovery"
-    return subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "-i",
-            str(ROOT / "inventories" / inventory),
-            str(ROOT / f"playbooks/drill_{drill}.yml"),
-            "-e",
-            f"og_drill_reports={folder}",
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "DRILL_SHORT": "1", "ANSIBLE_NOCOLOR": "1"},
-    )
+    reports = ["-e", f"og_drill_reports={folder}"]
+    return playbook(lab, f"drill_{drill}", *reports, *arguments, timeout=LIMIT_S, DRILL_SHORT="1")
 
 
 def need_two_sites(lab: Lab) -> None:
