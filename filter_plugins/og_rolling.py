@@ -74,7 +74,8 @@ def og_rolling_plan(
     """Return the steps {host, role, site, stage, from, to}, in order. Nodes that run `target` already have none.
 
     `states` is by host {role, site, drained, release: {current, previous, installed, running}}. A canary is the first
-    node of each kind, or who is named. Raises AnsibleFilterError if so many `others` of a kind cannot stay at a site.
+    node of each kind that is not drained, or who is named. Raises AnsibleFilterError if so many `others` of a kind
+    cannot stay at a site.
     """
     needy = {name: state for name, state in states.items() if _needs(state, target)}
     there = Counter((state["role"], state["site"]) for state in states.values() if not _aside(state))
@@ -88,9 +89,8 @@ def og_rolling_plan(
     unknown = sorted(set(canaries) - set(states))
     if unknown:
         raise AnsibleFilterError(f"og_rolling_canaries: no such node in this round: {', '.join(unknown)}")
-    first = set(canaries) or {
-        next(iter(name for name, state in needy.items() if state["role"] == role), "") for role in STAGES
-    }
+    serving = sorted(needy, key=lambda name: _aside(needy[name]))  # who is drained shows little as a canary
+    first = set(canaries) or {next((name for name in serving if needy[name]["role"] == role), "") for role in STAGES}
     steps = [
         {
             "host": name,

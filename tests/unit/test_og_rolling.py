@@ -98,6 +98,14 @@ def test_who_is_drained_on_purpose_is_missed_by_nobody_and_replaces_nobody() -> 
     assert og_rolling_plan(states, B)
 
 
+def test_a_canary_is_one_that_serves() -> None:
+    states = site(ogr_w3=node("router"))
+    states["ogr_w1"]["drained"] = "Consul"
+    canaries = [step["host"] for step in og_rolling_plan(states, B) if step["stage"] == "canary"]
+    assert sorted(canaries) == ["agent_w1", "ogh_w1", "ogr_w2"]
+    assert [step["host"] for step in og_rolling_plan({"ogr_w1": states["ogr_w1"]}, B)] == ["ogr_w1"]
+
+
 def test_who_is_drained_is_told() -> None:
     states = site()
     states["ogr_w1"]["drained"], states["ogh_w1"]["drained"], states["ogh_w2"]["drained"] = "Consul", "by policy", ROUND
