@@ -90,10 +90,9 @@ static bool optional_string(const struct og_json_at *root, const char *name, cha
 
 static bool read_root(const struct og_json_at *root, bool router, struct og_options *options)
 {
-    static const char *const names[] = {"port",        "eal",        "locator",   "threads",  "idle_us",
-                                        "pins",        "fabric_mtu", "dscp",      "next_hop", "source_address",
-                                        "runtime_dir", "state_dir",  "telemetry", "probe",    "max_packets",
-                                        NULL};
+    static const char *const names[] = {"port",      "eal",        "locator", "threads",     "idle_us",
+                                        "pins",      "fabric_mtu", "dscp",    "next_hop",    "runtime_dir",
+                                        "state_dir", "telemetry",  "probe",   "max_packets", NULL};
     uint64_t threads = 1, idle_us = 0, pins = 1u << 20, fabric_mtu = 0, dscp = 0, max_packets = 0;
 
     options->telemetry = true;
@@ -113,8 +112,6 @@ static bool read_root(const struct og_json_at *root, bool router, struct og_opti
     if (og_json_has(root, "telemetry") && !og_json_bool(root, "telemetry", &options->telemetry))
         return false;
     if (og_json_has(root, "probe") && !og_json_bool(root, "probe", &options->probe))
-        return false;
-    if (og_json_has(root, "source_address") && !og_json_ipv6(root, "source_address", options->source_address))
         return false;
     if (!router && og_json_has(root, "pins"))
         return og_json_fail_member(root, "pins", "a hasher has none");

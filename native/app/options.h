@@ -25,7 +25,6 @@ struct og_options {
     char eal[OG_MAX_EAL_ARGS][128]; /* handed to EAL as they are */
     unsigned n_eal;
     uint8_t locator[8];
-    uint8_t source_address[16]; /* of the node on the fabric; for neighbour solicitations and ping by hand */
     unsigned threads;
     uint32_t idle_us; /* sleep when nothing came; 0 = never sleep */
     uint64_t pins;    /* capacity of the whole process (router) */

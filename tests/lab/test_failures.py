@@ -103,7 +103,7 @@ def test_a_router_dies_or_restarts(lab: Lab, how: str) -> None:
 def test_a_syn_flood_leaves_no_pins(lab: Lab) -> None:
     """20,000 SYNs from addresses nobody has: no pin, bounded half-open entries, connections unharmed."""
     client = lab.node("cli_w1")
-    own = client.run("ip -6 -o addr show dev fab0 scope global | awk '{print $4}'").split("/")[0]
+    own = fabric_address(client)
     with under_load(lab, 14) as report:
         pins = {node.name: node.json("/opt/og/current/bin/ogctl pins --json") for node in lab.group("ogr_w")}
         sent = client.python(FLOOD, own, lab.vip, str(lab.service["port"]), "S", "20000", "5000")
@@ -123,7 +123,7 @@ def test_a_syn_flood_leaves_no_pins(lab: Lab) -> None:
 def test_an_ack_flood_is_counted_and_budgeted(lab: Lab) -> None:
     """20,000 ACKs of no connection: every one is hunted or dropped under its name, and nobody else notices."""
     client = lab.node("cli_w1")
-    own = client.run("ip -6 -o addr show dev fab0 scope global | awk '{print $4}'").split("/")[0]
+    own = fabric_address(client)
     names = ("hunt_1", "hunt_4", "drop_hunt_budget", "drop_hunt_negative", "drop_hunt_end")
     before = {name: routers_total(lab, name) for name in names}
     busy = [node.json("/opt/og/current/bin/ogctl load --json") for node in lab.group("ogr_w")]

@@ -447,7 +447,6 @@ def node(role: str, directory: Path) -> Iterator[Node]:
                 "fabric_mtu": 2000,
                 "dscp": 0,
                 "next_hop": {"mode": "kernel"},
-                "source_address": OWN_ADDRESS,
                 "runtime_dir": str(directory / "run"),
                 "state_dir": str(directory / "state"),
             } | ({"pins": 65536} if role == "router" else {})

@@ -184,7 +184,6 @@ BAD_OPTIONS = [
     ("next_hop", {"mode": "kernel"}, "next_hop.mode: kernel needs port.interface"),
     ("eal/0", 7, "eal[0]: not a string: 7"),
     ("telemetry", "yes", 'telemetry: neither true nor false: "yes"'),
-    ("source_address", "x", 'source_address: not an IPv6 address: "x"'),
     ("idle", 3, 'unknown member "idle"'),
 ]
 
