@@ -40,7 +40,7 @@ options:
     description: Options of C(meson setup).
     type: list
     elements: str
-    default: ["--buildtype=release", "-Dtests=false", "-Dfuzz=false"]
+    default: ["--buildtype=release"]
   label:
     description: A name of your own for this build, such as a ticket. Part of the id, and told by the manifest.
     type: str
@@ -123,7 +123,7 @@ def main() -> None:
             "meson_options": {
                 "type": "list",
                 "elements": "str",
-                "default": ["--buildtype=release", "-Dtests=false", "-Dfuzz=false"],
+                "default": ["--buildtype=release"],
             },
             "label": {"type": "str", "default": ""},
             "jobs": {"type": "int", "default": 2},

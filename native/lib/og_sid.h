@@ -17,18 +17,7 @@ static inline uint16_t og_sid_function(const struct og_sid *sid)
     return og_load16(sid->function);
 }
 
-/* Argument of Errors, Steer, Pin and Miss: owner thread (16 bits) and flow hash (32 bits). */
-static inline uint16_t og_sid_owner(const struct og_sid *sid)
-{
-    return og_load16(sid->argument);
-}
-
-static inline uint32_t og_sid_hash(const struct og_sid *sid)
-{
-    return og_load32(sid->argument + 2);
-}
-
-/* The 48 bits of a flow's argument as a number. The owner field holds 16 bits of the hash; a router with n threads
+/* The 48 bits of a flow's argument as a number: owner thread (16 bits) and flow hash (32 bits). The owner field holds 16 bits of the hash; a router with n threads
  * takes `owner % n`, so that the sender need not know n. */
 static inline uint64_t og_flow_argument(uint64_t flow_hash)
 {
@@ -47,12 +36,6 @@ static inline void og_sid_set(struct og_sid *sid, const uint8_t locator[8], uint
     memcpy(sid->locator, locator, sizeof(sid->locator));
     og_store16(sid->function, function);
     og_sid_set_argument(sid, argument);
-}
-
-/* `flags`: OG_ACCEPT_*; `owner`: as received in the Steer this answers. */
-static inline void og_sid_set_accept(struct og_sid *sid, const uint8_t locator[8], uint16_t flags, uint16_t owner)
-{
-    og_sid_set(sid, locator, OG_FN_ACCEPT, (uint64_t)flags << 32 | (uint64_t)owner << 16);
 }
 
 #endif
