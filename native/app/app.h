@@ -2,7 +2,7 @@
  *
  * A running data plane: what its threads share. og-hasher and og-router are this plus a struct og_role.
  *
- * Threads: poll threads (one EAL lcore each; the first also probes and beats), the control thread (table socket), the
+ * Threads: poll threads (one EAL lcore each; the first also probes and beats), the table thread (table socket), the
  * next-hop thread (netlink), DPDK's telemetry thread. Only poll threads touch packets.
  */
 #ifndef OG_APP_H
@@ -108,7 +108,7 @@ struct og_app {
     pthread_mutex_t tables_lock; /* writers, and readers that are not poll threads */
 
     struct og_health health;
-    struct og_shares shares; /* by the indices of `tables`; written by the control thread in place */
+    struct og_shares shares; /* by the indices of `tables`; written by the table thread in place */
     struct og_named_share named_shares[OG_MAX_SHARES];
     size_t n_named_shares;
     struct og_next_hop next_hop;
@@ -131,5 +131,8 @@ uint64_t og_now_ns(void);
 __attribute__((format(printf, 2, 3))) bool og_fail(struct og_error *error, const char *format, ...);
 /* One line to standard error, for the journal. */
 __attribute__((format(printf, 1, 2))) void og_log(const char *format, ...);
+
+/* chown to group og and chmod, if that group exists: files of the data plane are for root and it. */
+void og_give_group(const char *path, unsigned mode);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <getopt.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <rte_eal.h>
 #include <rte_launch.h>
@@ -16,13 +18,15 @@
 #include <rte_version.h>
 
 #include "app.h"
-#include "control.h"
 #include "document.h"
 #include "heartbeat.h"
 #include "poll_loop.h"
 #include "port.h"
 #include "shares.h"
+#include "table_socket.h"
 #include "telemetry.h"
+
+#define GROUP "og"
 
 enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -56,6 +60,14 @@ void og_log(const char *format, ...)
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     fprintf(stderr, "og-%s: %s\n", the_app.role->name, text);
+}
+
+void og_give_group(const char *path, unsigned mode)
+{
+    const struct group *group = getgrnam(GROUP);
+
+    if (chmod(path, mode) || (group && chown(path, (uid_t)-1, group->gr_gid)))
+        og_log("%s: cannot set group %s and mode %o: %s", path, GROUP, mode, strerror(errno));
 }
 
 static void usage(FILE *out, const struct og_role *role)
@@ -201,8 +213,8 @@ static bool load_tables(struct og_app *app, const char *file, struct og_error *e
 {
     og_shares_load(app);
     if (file)
-        return og_control_load_file(app, file, error);
-    og_control_load_persisted(app);
+        return og_table_socket_load_file(app, file, error);
+    og_table_socket_load_persisted(app);
     return true;
 }
 
@@ -223,13 +235,13 @@ static bool start_and_run(struct og_app *app, const char *program, const char *t
     ok = make_directory(app->options.runtime_dir, error) && make_directory(app->options.state_dir, error) &&
          og_eal_start(app, program, error) && start_rcu(app, error) && open_planes(app, error) &&
          og_port_open(app, error) && load_tables(app, tables, error) && start_next_hop(app, error) &&
-         start_heartbeat(app, error) && og_telemetry_start(app, error) && og_control_start(app, error);
+         start_heartbeat(app, error) && og_telemetry_start(app, error) && og_table_socket_start(app, error);
     if (ok) {
         og_log("running: release %s, %u threads", OG_RELEASE, app->options.threads);
         ok = run(app, error);
     }
     atomic_store(&app->stop, true);
-    og_control_stop();
+    og_table_socket_stop();
     og_next_hop_stop(&app->next_hop);
     return ok;
 }

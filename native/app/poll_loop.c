@@ -312,7 +312,7 @@ int og_poll(void *argument)
     rte_rcu_qsbr_thread_register(app->qsbr, thread->index);
     rte_rcu_qsbr_thread_online(app->qsbr, thread->index);
     while (!atomic_load_explicit(&app->stop, memory_order_relaxed)) {
-        /* The version first: a version never gets ahead of its tables (see swap() in control.c). */
+        /* The version first: a version never gets ahead of its tables (see swap() in table_socket.c). */
         const uint64_t version = atomic_load_explicit(&app->version, memory_order_acquire);
         const struct og_tables *tables = atomic_load_explicit(&app->tables, memory_order_acquire);
         const uint64_t now_ns = og_now_ns();

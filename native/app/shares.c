@@ -105,7 +105,7 @@ static void adopt(struct og_app *app, const struct share_list *list)
 void og_shares_apply(struct og_app *app)
 {
     const struct og_tables *tables = atomic_load(&app->tables);
-    static struct og_shares next; /* of the control thread */
+    static struct og_shares next; /* of the table thread */
 
     if (!tables)
         return;

@@ -13,7 +13,7 @@ struct og_app;
 struct og_error;
 
 /* {"shares": [{"service", "site", "share"}, ...]}: what is not named is 0. False, and nothing changed, with the place of
- * what is wrong in `error`. Called by the control thread, as all below but for og_shares_load. */
+ * what is wrong in `error`. Called by the table thread, as all below but for og_shares_load. */
 bool og_shares_set(struct og_app *app, json_t *request, struct og_error *error);
 
 /* Those that are kept; at start, before tables are loaded. A file that is wrong is logged and left alone. */

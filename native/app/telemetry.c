@@ -11,7 +11,6 @@
 #include <rte_telemetry.h>
 
 #include "app.h"
-#include "control.h"
 #include "port.h"
 #include "why.h"
 
@@ -367,13 +366,13 @@ static void open_to_group(void)
     char *slash;
 
     snprintf(path, sizeof(path), "%s/dpdk_telemetry.v2", directory);
-    og_control_give_group(path, 0660);
+    og_give_group(path, 0660);
     for (int level = 0; level < 2; level++) { /* .../dpdk/og-<role>, .../dpdk */
         slash = strrchr(path, '/');
         if (!slash || slash == path)
             return;
         *slash = '\0';
-        og_control_give_group(path, 0750);
+        og_give_group(path, 0750);
     }
 }
 

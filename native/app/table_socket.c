@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control.h"
+#include "table_socket.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,7 +18,6 @@
 #define MAX_CLIENTS 8
 #define MAX_LINE (16u << 20) /* 1024 agents with 64 services each need about 3 MB */
 #define SEND_TIMEOUT_S 2     /* a client that does not read must not stop the others */
-#define GROUP "og"
 
 struct client {
     int fd; /* -1 = free */
@@ -28,7 +25,7 @@ struct client {
     size_t used, size;
 };
 
-struct control {
+struct table_socket {
     pthread_t thread;
     bool running;
     int listener;
@@ -36,15 +33,7 @@ struct control {
     struct client clients[MAX_CLIENTS];
 };
 
-static struct control control = {.listener = -1};
-
-void og_control_give_group(const char *path, unsigned mode)
-{
-    const struct group *group = getgrnam(GROUP);
-
-    if (chmod(path, mode) || (group && chown(path, (uid_t)-1, group->gr_gid)))
-        og_log("%s: cannot set group %s and mode %o: %s", path, GROUP, mode, strerror(errno));
-}
+static struct table_socket table_socket = {.listener = -1};
 
 /* ---- documents ---------------------------------------------------------------------------------------------------- */
 
@@ -98,7 +87,7 @@ static bool load(struct og_app *app, json_t *document, bool force, bool keep, st
     return true;
 }
 
-bool og_control_load_file(struct og_app *app, const char *file, struct og_error *error)
+bool og_table_socket_load_file(struct og_app *app, const char *file, struct og_error *error)
 {
     struct og_error reason;
     json_error_t syntax;
@@ -114,13 +103,13 @@ bool og_control_load_file(struct og_app *app, const char *file, struct og_error 
     return ok;
 }
 
-void og_control_load_persisted(struct og_app *app)
+void og_table_socket_load_persisted(struct og_app *app)
 {
     struct og_error error;
     char path[300];
 
     og_state_path(app, "tables", path, sizeof(path));
-    if (access(path, F_OK) == 0 && !og_control_load_file(app, path, &error))
+    if (access(path, F_OK) == 0 && !og_table_socket_load_file(app, path, &error))
         og_log("starting without tables: %s", error.text);
 }
 
@@ -281,14 +270,14 @@ static bool client_read(struct og_app *app, struct client *client)
 static void client_accept(void)
 {
     const struct timeval timeout = {.tv_sec = SEND_TIMEOUT_S};
-    int fd = accept4(control.listener, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(table_socket.listener, NULL, NULL, SOCK_CLOEXEC);
 
     if (fd < 0)
         return;
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
     for (size_t i = 0; i < MAX_CLIENTS; i++) {
-        if (control.clients[i].fd < 0) {
-            control.clients[i] = (struct client){.fd = fd};
+        if (table_socket.clients[i].fd < 0) {
+            table_socket.clients[i] = (struct client){.fd = fd};
             return;
         }
     }
@@ -303,13 +292,13 @@ static void *serve(void *argument)
         struct pollfd waits[MAX_CLIENTS + 1];
 
         for (size_t i = 0; i < MAX_CLIENTS; i++)
-            waits[i] = (struct pollfd){.fd = control.clients[i].fd, .events = POLLIN};
-        waits[MAX_CLIENTS] = (struct pollfd){.fd = control.listener, .events = POLLIN};
+            waits[i] = (struct pollfd){.fd = table_socket.clients[i].fd, .events = POLLIN};
+        waits[MAX_CLIENTS] = (struct pollfd){.fd = table_socket.listener, .events = POLLIN};
         if (poll(waits, MAX_CLIENTS + 1, 100) <= 0)
             continue;
         for (size_t i = 0; i < MAX_CLIENTS; i++) {
-            if (waits[i].revents && !client_read(app, &control.clients[i]))
-                client_close(&control.clients[i]);
+            if (waits[i].revents && !client_read(app, &table_socket.clients[i]))
+                client_close(&table_socket.clients[i]);
         }
         if (waits[MAX_CLIENTS].revents)
             client_accept();
@@ -320,46 +309,47 @@ static void *serve(void *argument)
 static bool listen_on(struct og_app *app, struct og_error *error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int n = snprintf(control.path, sizeof(control.path), "%s/%s.sock", app->options.runtime_dir, app->role->name);
+    int n =
+        snprintf(table_socket.path, sizeof(table_socket.path), "%s/%s.sock", app->options.runtime_dir, app->role->name);
 
-    if (n < 0 || (size_t)n >= sizeof(control.path))
+    if (n < 0 || (size_t)n >= sizeof(table_socket.path))
         return og_fail(error, "runtime_dir: too long for a socket: %s", app->options.runtime_dir);
-    memcpy(address.sun_path, control.path, (size_t)n + 1);
-    control.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    (void)unlink(control.path); /* left behind by a process that was killed */
-    if (control.listener < 0 || bind(control.listener, (struct sockaddr *)&address, sizeof(address)) ||
-        listen(control.listener, MAX_CLIENTS))
-        return og_fail(error, "%s: %s", control.path, strerror(errno));
-    og_control_give_group(control.path, 0660);
+    memcpy(address.sun_path, table_socket.path, (size_t)n + 1);
+    table_socket.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)unlink(table_socket.path); /* left behind by a process that was killed */
+    if (table_socket.listener < 0 || bind(table_socket.listener, (struct sockaddr *)&address, sizeof(address)) ||
+        listen(table_socket.listener, MAX_CLIENTS))
+        return og_fail(error, "%s: %s", table_socket.path, strerror(errno));
+    og_give_group(table_socket.path, 0660);
     return true;
 }
 
-bool og_control_start(struct og_app *app, struct og_error *error)
+bool og_table_socket_start(struct og_app *app, struct og_error *error)
 {
     int rc;
 
     for (size_t i = 0; i < MAX_CLIENTS; i++)
-        control.clients[i].fd = -1;
+        table_socket.clients[i].fd = -1;
     if (!listen_on(app, error))
         return false;
-    rc = pthread_create(&control.thread, NULL, serve, app);
+    rc = pthread_create(&table_socket.thread, NULL, serve, app);
     if (rc)
         return og_fail(error, "table socket: cannot start a thread: %s", strerror(rc));
-    pthread_setname_np(control.thread, "og-control");
-    control.running = true;
+    pthread_setname_np(table_socket.thread, "og-tables");
+    table_socket.running = true;
     return true;
 }
 
-void og_control_stop(void)
+void og_table_socket_stop(void)
 {
-    if (!control.running)
+    if (!table_socket.running)
         return;
-    pthread_join(control.thread, NULL);
-    control.running = false;
+    pthread_join(table_socket.thread, NULL);
+    table_socket.running = false;
     for (size_t i = 0; i < MAX_CLIENTS; i++) {
-        if (control.clients[i].fd >= 0)
-            client_close(&control.clients[i]);
+        if (table_socket.clients[i].fd >= 0)
+            client_close(&table_socket.clients[i]);
     }
-    close(control.listener);
-    (void)unlink(control.path);
+    close(table_socket.listener);
+    (void)unlink(table_socket.path);
 }
