@@ -66,8 +66,7 @@ struct og_pin_rules {
     uint32_t idle_s[64]; /* by service index; 0 = no such service, its pins are void */
     uint32_t closing_s[64];
     uint32_t half_open_ms[64];
-    uint32_t
-        generation[OG_TARGETS]; /* current generation (16 bits) by target, with OG_PIN_RESTS; or OG_PIN_NO_TARGET */
+    uint32_t generation[OG_TARGETS]; /* current (16 bits) by target, with OG_PIN_RESTS; or OG_PIN_NO_TARGET */
 };
 #define OG_PIN_NO_TARGET 0xffffffffu
 #define OG_PIN_RESTS 0x10000u /* a bit beside the generation */

@@ -12,8 +12,8 @@
 
 struct og_ring {
     uint16_t *slots; /* ids */
-    uint16_t
-        *ids; /* those with a weight, in canonical order: the fallback when slots keep naming members that are out */
+    /* Those with a weight, in canonical order: the fallback when slots keep naming members that are out. */
+    uint16_t *ids;
     uint16_t n;
 };
 

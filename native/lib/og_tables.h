@@ -85,8 +85,8 @@ struct og_tables_spec {
     size_t n_history;
     const struct og_spill *spill; /* in the order of the policy; not kept */
     size_t n_spill;
-    bool
-        spill_listed; /* a service without an entry in `spill` goes nowhere; else: to every other site, in their order */
+    /* A service without an entry in `spill` goes nowhere; else: to every other site, in their order. */
+    bool spill_listed;
 };
 
 struct og_pin_rules;
