@@ -45,8 +45,9 @@ static __always_inline void count(__u32 which)
 {
     __u64 *value = bpf_map_lookup_elem(&counters, &which);
 
-    if (value)
+    if (value) {
         *value += 1; /* per CPU, and XDP does not nest: no atomic needed */
+    }
 }
 
 static __always_inline int is_ours(const struct og_ipv6 *ip)
@@ -54,8 +55,9 @@ static __always_inline int is_ours(const struct og_ipv6 *ip)
     struct og_port_destination key = {.prefix_length = 64};
 
     __builtin_memcpy(key.address, ip->dst, 8);
-    if (bpf_map_lookup_elem(&destinations, &key))
+    if (bpf_map_lookup_elem(&destinations, &key)) {
         return 1;
+    }
     __builtin_memcpy(key.address + 8, ip->dst + 8, 8);
     key.prefix_length = 128;
     return bpf_map_lookup_elem(&destinations, &key) != 0;

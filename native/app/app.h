@@ -89,7 +89,7 @@ struct og_thread {
     bool tx_shared;        /* several threads send on this queue */
     struct rte_ring *ring; /* packets of flows this thread owns, from the others; IPv6 header first */
     void *plane;
-    uint64_t epoch; /* last heartbeat epoch this thread saw; atomic */
+    _Atomic uint64_t epoch; /* last heartbeat epoch this thread saw */
     uint64_t verdicts[OG_V_COUNT];
     uint64_t rx, tx;
     uint64_t loops, busy_loops, busy_ns;

@@ -18,14 +18,17 @@ static bool read_sites(const struct og_json_at *root, struct og_draft *draft)
     struct og_json_at sites, item;
     char own[OG_SITE_NAME];
 
-    if (!og_json_array(root, "sites", OG_MAX_SITES, &sites) || !og_json_string(root, "own_site", own, sizeof(own)))
+    if (!og_json_array(root, "sites", OG_MAX_SITES, &sites) || !og_json_string(root, "own_site", own, sizeof(own))) {
         return false;
+    }
     for (size_t i = 0; i < json_array_size(sites.value); i++) {
-        if (!og_json_item(&sites, i, &item) || !og_json_text(&item, draft->spec.site_names[i], OG_SITE_NAME))
+        if (!og_json_item(&sites, i, &item) || !og_json_text(&item, draft->spec.site_names[i], OG_SITE_NAME)) {
             return false;
+        }
         for (size_t j = 0; j < i; j++) {
-            if (strcmp(draft->spec.site_names[i], draft->spec.site_names[j]) == 0)
+            if (strcmp(draft->spec.site_names[i], draft->spec.site_names[j]) == 0) {
                 return og_json_fail(&item, "same as sites[%zu]: \"%s\"", j, draft->spec.site_names[i]);
+            }
         }
     }
     draft->n_sites = json_array_size(sites.value);
@@ -42,14 +45,16 @@ static bool read_protocol(const struct og_json_at *item, uint8_t *protocol)
 {
     char text[8];
 
-    if (!og_json_string(item, "protocol", text, sizeof(text)))
+    if (!og_json_string(item, "protocol", text, sizeof(text))) {
         return false;
-    if (strcmp(text, "tcp") == 0)
+    }
+    if (strcmp(text, "tcp") == 0) {
         *protocol = IPPROTO_TCP;
-    else if (strcmp(text, "udp") == 0)
+    } else if (strcmp(text, "udp") == 0) {
         *protocol = IPPROTO_UDP;
-    else
+    } else {
         return og_json_fail_member(item, "protocol", "neither tcp nor udp: \"%s\"", text);
+    }
     return true;
 }
 
@@ -67,14 +72,17 @@ static bool read_service(const struct og_json_at *item, struct og_draft *draft, 
         (og_json_has(item, "udp_pins") && !og_json_bool(item, "udp_pins", &service.udp_pins)) ||
         (og_json_has(item, "idle_s") && !og_json_u64(item, "idle_s", 1, MAX_TIMEOUT_S, &idle_s)) ||
         (og_json_has(item, "closing_s") && !og_json_u64(item, "closing_s", 1, MAX_TIMEOUT_S, &closing_s)) ||
-        (og_json_has(item, "half_open_s") && !og_json_u64(item, "half_open_s", 1, 3600, &half_open_s)))
+        (og_json_has(item, "half_open_s") && !og_json_u64(item, "half_open_s", 1, 3600, &half_open_s))) {
         return false;
-    if (taken[index])
+    }
+    if (taken[index]) {
         return og_json_fail_member(item, "index", "used twice: %llu", (unsigned long long)index);
+    }
     if (IN6_IS_ADDR_MULTICAST((const struct in6_addr *)service.vip) ||
         IN6_IS_ADDR_UNSPECIFIED((const struct in6_addr *)service.vip) ||
-        IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)service.vip))
+        IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)service.vip)) {
         return og_json_fail_member(item, "vip", "not a global unicast address");
+    }
     service.port = htons((uint16_t)port);
     service.idle_s = (uint32_t)idle_s;
     service.closing_s = (uint32_t)closing_s;
@@ -82,11 +90,13 @@ static bool read_service(const struct og_json_at *item, struct og_draft *draft, 
     for (size_t i = 0; i < OG_MAX_SERVICES; i++) {
         const struct og_service *other = &draft->services[i];
 
-        if (taken[i] && strcmp(other->name, service.name) == 0)
+        if (taken[i] && strcmp(other->name, service.name) == 0) {
             return og_json_fail_member(item, "name", "used twice: \"%s\"", service.name);
+        }
         if (taken[i] && other->port == service.port && other->protocol == service.protocol &&
-            memcmp(other->vip, service.vip, 16) == 0)
+            memcmp(other->vip, service.vip, 16) == 0) {
             return og_json_fail(item, "same VIP, protocol and port as service \"%s\"", other->name);
+        }
     }
     draft->services[index] = service;
     taken[index] = true;
@@ -98,16 +108,19 @@ static bool read_services(const struct og_json_at *root, struct og_draft *draft)
     bool taken[OG_MAX_SERVICES] = {false};
     struct og_json_at services, item;
 
-    if (!og_json_array(root, "services", OG_MAX_SERVICES, &services))
+    if (!og_json_array(root, "services", OG_MAX_SERVICES, &services)) {
         return false;
+    }
     for (size_t i = 0; i < json_array_size(services.value); i++) {
-        if (!og_json_item(&services, i, &item) || !read_service(&item, draft, taken))
+        if (!og_json_item(&services, i, &item) || !read_service(&item, draft, taken)) {
             return false;
+        }
     }
     /* Indices may have holes (a service was removed): an empty entry has protocol 0 and matches nothing. */
     for (size_t i = 0; i < OG_MAX_SERVICES; i++) {
-        if (taken[i])
+        if (taken[i]) {
             draft->spec.n_services = i + 1;
+        }
     }
     draft->spec.services = draft->services;
     return true;
@@ -117,8 +130,9 @@ bool og_draft_site(const struct og_json_at *item, const struct og_draft *draft, 
 {
     char site[OG_SITE_NAME];
 
-    if (!og_json_string(item, "site", site, sizeof(site)))
+    if (!og_json_string(item, "site", site, sizeof(site))) {
         return false;
+    }
     for (size_t i = 0; i < draft->n_sites; i++) {
         if (strcmp(site, draft->spec.site_names[i]) == 0) {
             *index = (uint16_t)i;
@@ -132,8 +146,9 @@ bool og_draft_site(const struct og_json_at *item, const struct og_draft *draft, 
 static int service_by_name(const struct og_draft *draft, const char *name)
 {
     for (size_t i = 0; i < draft->spec.n_services; i++) {
-        if (strcmp(draft->services[i].name, name) == 0)
+        if (strcmp(draft->services[i].name, name) == 0) {
             return (int)i;
+        }
     }
     return -1;
 }
@@ -143,11 +158,13 @@ bool og_draft_service(const struct og_json_at *item, const struct og_draft *draf
     char name[64];
     int service;
 
-    if (!og_json_string(item, "service", name, sizeof(name)))
+    if (!og_json_string(item, "service", name, sizeof(name))) {
         return false;
+    }
     service = service_by_name(draft, name);
-    if (service < 0)
+    if (service < 0) {
         return og_json_fail_member(item, "service", "no such service: \"%s\"", name);
+    }
     *index = (uint16_t)service;
     return true;
 }
@@ -157,16 +174,19 @@ static bool read_member_services(const struct og_json_at *item, const struct og_
     struct og_json_at list, entry;
     char name[64];
 
-    if (!og_json_array(item, "services", OG_MAX_SERVICES, &list))
+    if (!og_json_array(item, "services", OG_MAX_SERVICES, &list)) {
         return false;
+    }
     for (size_t i = 0; i < json_array_size(list.value); i++) {
         int index;
 
-        if (!og_json_item(&list, i, &entry) || !og_json_text(&entry, name, sizeof(name)))
+        if (!og_json_item(&list, i, &entry) || !og_json_text(&entry, name, sizeof(name))) {
             return false;
+        }
         index = service_by_name(draft, name);
-        if (index < 0)
+        if (index < 0) {
             return og_json_fail(&entry, "no such service: \"%s\"", name);
+        }
         member->services |= UINT64_C(1) << index;
     }
     return true;
@@ -186,8 +206,9 @@ static bool read_member(const struct og_json_at *item, const struct og_draft *dr
         !og_json_string(item, "name", member->name, sizeof(member->name)) ||
         !og_draft_site(item, draft, &member->site) || !og_json_locator(item, "locator", member->locator) ||
         !og_json_u64(item, "weight", 0, 65535, &weight) || !og_json_u64(item, "generation", 0, 65535, &generation) ||
-        (og_json_has(item, "dead") && !og_json_bool(item, "dead", &member->dead)))
+        (og_json_has(item, "dead") && !og_json_bool(item, "dead", &member->dead))) {
         return false;
+    }
     member->id = (uint16_t)id;
     member->weight = (uint16_t)weight;
     member->generation = (uint16_t)generation;
@@ -199,18 +220,23 @@ static bool read_members(const struct og_json_at *root, const struct og_draft *d
 {
     struct og_json_at list, item;
 
-    if (!og_json_array(root, agent ? "agents" : "routers", OG_MAX_MEMBERS, &list))
+    if (!og_json_array(root, agent ? "agents" : "routers", OG_MAX_MEMBERS, &list)) {
         return false;
+    }
     for (size_t i = 0; i < json_array_size(list.value); i++) {
-        if (!og_json_item(&list, i, &item) || !read_member(&item, draft, agent, &members[i]))
+        if (!og_json_item(&list, i, &item) || !read_member(&item, draft, agent, &members[i])) {
             return false;
+        }
         for (size_t j = 0; j < i; j++) {
-            if (members[j].id == members[i].id)
+            if (members[j].id == members[i].id) {
                 return og_json_fail_member(&item, "id", "used twice: %u", members[i].id);
-            if (strcmp(members[j].name, members[i].name) == 0)
+            }
+            if (strcmp(members[j].name, members[i].name) == 0) {
                 return og_json_fail_member(&item, "name", "used twice: \"%s\"", members[i].name);
-            if (memcmp(members[j].locator, members[i].locator, 8) == 0)
+            }
+            if (memcmp(members[j].locator, members[i].locator, 8) == 0) {
                 return og_json_fail_member(&item, "locator", "same as that of \"%s\"", members[j].name);
+            }
         }
     }
     *n = json_array_size(list.value);
@@ -221,11 +247,13 @@ static bool read_gateways(const struct og_json_at *root, struct og_draft *draft)
 {
     struct og_json_at list, item;
 
-    if (!og_json_array(root, "gateways", OG_MAX_MEMBERS, &list))
+    if (!og_json_array(root, "gateways", OG_MAX_MEMBERS, &list)) {
         return false;
+    }
     for (size_t i = 0; i < json_array_size(list.value); i++) {
-        if (!og_json_item(&list, i, &item) || !og_json_text_locator(&item, draft->gateways[i]))
+        if (!og_json_item(&list, i, &item) || !og_json_text_locator(&item, draft->gateways[i])) {
             return false;
+        }
     }
     draft->spec.gateways = (const uint8_t(*)[8])draft->gateways;
     draft->spec.n_gateways = json_array_size(list.value);
@@ -237,12 +265,14 @@ static bool read_sr_domain(const struct og_json_at *root, struct og_draft *draft
     const size_t max = sizeof(draft->spec.sr_domain) / sizeof(draft->spec.sr_domain[0]);
     struct og_json_at list, item;
 
-    if (!og_json_array(root, "sr_domain", max, &list))
+    if (!og_json_array(root, "sr_domain", max, &list)) {
         return false;
+    }
     for (size_t i = 0; i < json_array_size(list.value); i++) {
         if (!og_json_item(&list, i, &item) ||
-            !og_json_text_prefix(&item, draft->spec.sr_domain[i].prefix, &draft->spec.sr_domain[i].length))
+            !og_json_text_prefix(&item, draft->spec.sr_domain[i].prefix, &draft->spec.sr_domain[i].length)) {
             return false;
+        }
     }
     draft->spec.n_sr_domain = json_array_size(list.value);
     return true;
@@ -256,19 +286,23 @@ static bool read_head(const struct og_json_at *root, struct og_draft *draft)
     uint64_t format, slots;
     uint8_t seed[16];
 
-    if (!og_json_u64(root, "format", 0, INT64_MAX, &format))
+    if (!og_json_u64(root, "format", 0, INT64_MAX, &format)) {
         return false;
-    if (format != FORMAT)
+    }
+    if (format != FORMAT) {
         return og_json_fail_member(root, "format", "this data plane reads format %d, not %llu", FORMAT,
                                    (unsigned long long)format);
+    }
     if (!og_json_only(root, names) || !og_json_u64(root, "generation", 1, INT64_MAX, &draft->spec.generation) ||
         !og_json_hex(root, "digest", draft->spec.digest, sizeof(draft->spec.digest)) ||
         !og_json_hex(root, "flow_seed", seed, sizeof(seed)) ||
-        !og_json_u64(root, "slots", 0, OG_MAGLEV_MAX_SLOTS, &slots))
+        !og_json_u64(root, "slots", 0, OG_MAGLEV_MAX_SLOTS, &slots)) {
         return false;
-    if (!og_maglev_slots_ok((uint32_t)slots))
+    }
+    if (!og_maglev_slots_ok((uint32_t)slots)) {
         return og_json_fail_member(root, "slots", "not a prime in 3..%u: %llu", OG_MAGLEV_MAX_SLOTS,
                                    (unsigned long long)slots);
+    }
     draft->spec.slots = (uint32_t)slots;
     memcpy(draft->spec.flow_seed.k, seed, sizeof(seed));
     return true;
@@ -294,10 +328,11 @@ struct og_tables *og_document_build(json_t *document, const struct og_document_s
         og_draft_history(&root, draft) && og_draft_spill(&root, draft)) {
         draft->spec.routers = draft->routers;
         draft->spec.agents = draft->agents;
-        if (!self->router && draft->spec.n_agents)
+        if (!self->router && draft->spec.n_agents) {
             snprintf(error->text, sizeof(error->text), "agents: a hasher's document has none");
-        else
+        } else {
             tables = og_tables_build(&draft->spec, error->text, sizeof(error->text));
+        }
     }
     og_draft_free_history(draft);
     free(draft);

@@ -16,12 +16,14 @@ struct og_heartbeat *og_heartbeat_open(const char *path, uint64_t incarnation, s
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     struct og_heartbeat *heartbeat = MAP_FAILED;
 
-    if (fd >= 0 && ftruncate(fd, sizeof(*heartbeat)) == 0)
+    if (fd >= 0 && ftruncate(fd, sizeof(*heartbeat)) == 0) {
         heartbeat = mmap(NULL, sizeof(*heartbeat), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    }
     if (heartbeat == MAP_FAILED) {
         og_fail(error, "%s: %s", path, strerror(errno));
-        if (fd >= 0)
+        if (fd >= 0) {
             close(fd);
+        }
         return NULL;
     }
     close(fd);

@@ -5,6 +5,7 @@
 #ifndef OG_HEARTBEAT_H
 #define OG_HEARTBEAT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,7 +19,7 @@ struct og_error;
 struct og_heartbeat {
     char magic[4]; /* "OGHB" */
     uint32_t version;
-    uint64_t loops; /* atomic */
+    _Atomic uint64_t loops;
     uint64_t generation;
     uint32_t flags;
     uint32_t pid;

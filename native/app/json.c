@@ -13,8 +13,9 @@ bool og_json_fail(const struct og_json_at *at, const char *format, ...)
     va_list arguments;
     int n = 0;
 
-    if (at->path[0])
+    if (at->path[0]) {
         n = snprintf(at->error->text, sizeof(at->error->text), "%s: ", at->path);
+    }
     va_start(arguments, format);
     vsnprintf(at->error->text + n, sizeof(at->error->text) - (size_t)n, format, arguments);
     va_end(arguments);
@@ -61,10 +62,12 @@ bool og_json_only(const struct og_json_at *object, const char *const *names)
     {
         bool known = false;
 
-        for (size_t i = 0; names[i] && !known; i++)
+        for (size_t i = 0; names[i] && !known; i++) {
             known = strcmp(names[i], key) == 0;
-        if (!known)
+        }
+        if (!known) {
             return og_json_fail(object, "unknown member \"%.64s\"", key);
+        }
     }
     return true;
 }
@@ -84,17 +87,20 @@ static bool member(const struct og_json_at *object, const char *name, struct og_
 
 bool og_json_object(const struct og_json_at *object, const char *name, struct og_json_at *out)
 {
-    if (!member(object, name, out))
+    if (!member(object, name, out)) {
         return false;
+    }
     return json_is_object(out->value) || fail_value(out, "not an object");
 }
 
 bool og_json_array(const struct og_json_at *object, const char *name, size_t max, struct og_json_at *out)
 {
-    if (!member(object, name, out))
+    if (!member(object, name, out)) {
         return false;
-    if (!json_is_array(out->value))
+    }
+    if (!json_is_array(out->value)) {
         return fail_value(out, "not an array");
+    }
     return json_array_size(out->value) <= max ||
            og_json_fail(out, "has %zu entries, at most %zu are allowed", json_array_size(out->value), max);
 }
@@ -111,12 +117,14 @@ bool og_json_number(const struct og_json_at *at, uint64_t min, uint64_t max, uin
 {
     json_int_t value;
 
-    if (!json_is_integer(at->value))
+    if (!json_is_integer(at->value)) {
         return fail_value(at, "not an integer");
+    }
     value = json_integer_value(at->value);
-    if (value < 0 || (uint64_t)value < min || (uint64_t)value > max)
+    if (value < 0 || (uint64_t)value < min || (uint64_t)value > max) {
         return og_json_fail(at, "%lld is not in %llu..%llu", (long long)value, (unsigned long long)min,
                             (unsigned long long)max);
+    }
     *out = (uint64_t)value;
     return true;
 }
@@ -132,8 +140,9 @@ bool og_json_bool(const struct og_json_at *object, const char *name, bool *out)
 {
     struct og_json_at at;
 
-    if (!member(object, name, &at))
+    if (!member(object, name, &at)) {
         return false;
+    }
     *out = json_is_true(at.value);
     return json_is_boolean(at.value) || fail_value(&at, "neither true nor false");
 }
@@ -142,15 +151,19 @@ bool og_json_text(const struct og_json_at *at, char *out, size_t size)
 {
     const char *text = json_string_value(at->value);
 
-    if (!text)
+    if (!text) {
         return fail_value(at, "not a string");
-    if (text[0] == '\0')
+    }
+    if (text[0] == '\0') {
         return og_json_fail(at, "is empty");
-    if (strlen(text) >= size)
+    }
+    if (strlen(text) >= size) {
         return og_json_fail(at, "longer than %zu bytes", size - 1);
+    }
     for (const char *c = text; *c; c++) {
-        if (iscntrl((unsigned char)*c))
+        if (iscntrl((unsigned char)*c)) {
             return fail_value(at, "has a control character");
+        }
     }
     memcpy(out, text, strlen(text) + 1);
     return true;
@@ -168,8 +181,9 @@ bool og_json_hex(const struct og_json_at *object, const char *name, uint8_t *out
     struct og_json_at at;
     const char *text;
 
-    if (!member(object, name, &at))
+    if (!member(object, name, &at)) {
         return false;
+    }
     text = json_string_value(at.value);
     if (!text || strlen(text) != 2 * n || strspn(text, "0123456789abcdefABCDEF") != 2 * n) {
         char what[64];
@@ -197,10 +211,12 @@ bool og_json_text_locator(const struct og_json_at *at, uint8_t out[8])
     static const uint8_t zero[8];
     uint8_t address[16];
 
-    if (!og_json_text_ipv6(at, address))
+    if (!og_json_text_ipv6(at, address)) {
         return false;
-    if (memcmp(address + 8, zero, 8) != 0)
+    }
+    if (memcmp(address + 8, zero, 8) != 0) {
         return fail_value(at, "not a locator (the last 64 bits must be zero)");
+    }
     memcpy(out, address, 8);
     return true;
 }
@@ -213,16 +229,19 @@ bool og_json_text_prefix(const struct og_json_at *at, uint8_t out[16], uint8_t *
     char *end;
     unsigned long bits;
 
-    if (!slash || (size_t)(slash - text) >= sizeof(address) || !isdigit((unsigned char)slash[1]))
+    if (!slash || (size_t)(slash - text) >= sizeof(address) || !isdigit((unsigned char)slash[1])) {
         return fail_value(at, "not an IPv6 prefix");
+    }
     memcpy(address, text, (size_t)(slash - text));
     address[slash - text] = '\0';
     bits = strtoul(slash + 1, &end, 10);
-    if (*end || bits > 128 || inet_pton(AF_INET6, address, out) != 1)
+    if (*end || bits > 128 || inet_pton(AF_INET6, address, out) != 1) {
         return fail_value(at, "not an IPv6 prefix");
+    }
     for (unsigned long bit = bits; bit < 128; bit++) {
-        if (out[bit / 8] & (0x80u >> (bit % 8)))
+        if (out[bit / 8] & (0x80u >> (bit % 8))) {
             return fail_value(at, "has bits set beyond its length");
+        }
     }
     *length = (uint8_t)bits;
     return true;
@@ -249,13 +268,16 @@ bool og_json_mac(const struct og_json_at *object, const char *name, uint8_t out[
     unsigned int b[6];
     char rest;
 
-    if (!member(object, name, &at))
+    if (!member(object, name, &at)) {
         return false;
+    }
     text = json_string_value(at.value);
     if (!text || strlen(text) != 17 ||
-        sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &rest) != 6)
+        sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &rest) != 6) {
         return fail_value(&at, "not a MAC address");
-    for (size_t i = 0; i < 6; i++)
+    }
+    for (size_t i = 0; i < 6; i++) {
         out[i] = (uint8_t)b[i];
+    }
     return (out[0] & 1) == 0 || fail_value(&at, "a multicast MAC address");
 }

@@ -19,14 +19,17 @@ void *og_memory_large(size_t bytes, const char **kind)
 
     *kind = "hugetlb";
     memory = mmap(NULL, rounded, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
-    if (memory != MAP_FAILED)
+    if (memory != MAP_FAILED) {
         return memory;
+    }
     *kind = "transparent huge pages";
     memory = mmap(NULL, rounded + PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (memory == MAP_FAILED)
+    if (memory == MAP_FAILED) {
         return NULL;
+    }
     skip = (PAGE - ((uintptr_t)memory & (PAGE - 1))) & (PAGE - 1);
-    if (madvise(memory + skip, rounded, MADV_HUGEPAGE))
+    if (madvise(memory + skip, rounded, MADV_HUGEPAGE)) {
         *kind = "small pages";
+    }
     return memory + skip;
 }

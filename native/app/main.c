@@ -66,8 +66,9 @@ void og_give_group(const char *path, unsigned mode)
 {
     const struct group *group = getgrnam(GROUP);
 
-    if (chmod(path, mode) || (group && chown(path, (uid_t)-1, group->gr_gid)))
+    if (chmod(path, mode) || (group && chown(path, (uid_t)-1, group->gr_gid))) {
         og_log("%s: cannot set group %s and mode %o: %s", path, GROUP, mode, strerror(errno));
+    }
 }
 
 static void usage(FILE *out, const struct og_role *role)
@@ -119,8 +120,9 @@ static bool read_command_line(int argc, char **argv, const struct og_role *role,
             return false;
         }
     }
-    if (line->config && optind == argc)
+    if (line->config && optind == argc) {
         return true;
+    }
     usage(stderr, role);
     *code = EXIT_USAGE;
     return false;
@@ -136,13 +138,15 @@ static bool check_tables(const struct og_app *app, const char *file, struct og_e
     json_error_t syntax;
     json_t *document = json_load_file(file, JSON_REJECT_DUPLICATES, &syntax);
 
-    if (!document)
+    if (!document) {
         return og_fail(error, "%s: line %d: %s", file, syntax.line, syntax.text);
+    }
     memcpy(self.locator, app->options.locator, sizeof(self.locator));
     tables = og_document_build(document, &self, &reason);
     json_decref(document);
-    if (!tables)
+    if (!tables) {
         return og_fail(error, "%.150s: %.350s", file, reason.text);
+    }
     og_tables_free(tables);
     return true;
 }
@@ -172,8 +176,9 @@ static bool open_planes(struct og_app *app, struct og_error *error)
     for (unsigned i = 0; i < app->options.threads; i++) {
         app->threads[i].index = i;
         app->threads[i].plane = app->role->open(app, i, og_now_ns(), error);
-        if (!app->threads[i].plane)
+        if (!app->threads[i].plane) {
             return false;
+        }
         app->role->local(app->threads[i].plane)->self.role = app->role->probe_role;
         app->role->local(app->threads[i].plane)->self.incarnation = app->incarnation;
     }
@@ -183,8 +188,9 @@ static bool open_planes(struct og_app *app, struct og_error *error)
 static bool start_rcu(struct og_app *app, struct og_error *error)
 {
     app->qsbr = rte_zmalloc("og-qsbr", rte_rcu_qsbr_get_memsize(app->options.threads), OG_CACHE_LINE);
-    if (!app->qsbr || rte_rcu_qsbr_init(app->qsbr, app->options.threads))
+    if (!app->qsbr || rte_rcu_qsbr_init(app->qsbr, app->options.threads)) {
         return og_fail(error, "out of EAL memory");
+    }
     return true;
 }
 
@@ -192,10 +198,12 @@ static bool start_next_hop(struct og_app *app, struct og_error *error)
 {
     unsigned char mac[6];
 
-    if (app->options.next_hop_mode == OG_NEXT_HOP_KERNEL)
+    if (app->options.next_hop_mode == OG_NEXT_HOP_KERNEL) {
         return og_next_hop_follow(&app->next_hop, app->options.interface, error);
-    if (!og_port_mac(mac, error))
+    }
+    if (!og_port_mac(mac, error)) {
         return false;
+    }
     og_next_hop_fix(&app->next_hop, app->options.next_hop_mac, mac);
     return true;
 }
@@ -212,8 +220,9 @@ static bool start_heartbeat(struct og_app *app, struct og_error *error)
 static bool load_tables(struct og_app *app, const char *file, struct og_error *error)
 {
     og_shares_load(app);
-    if (file)
+    if (file) {
         return og_table_socket_load_file(app, file, error);
+    }
     og_table_socket_load_persisted(app);
     return true;
 }
@@ -221,8 +230,9 @@ static bool load_tables(struct og_app *app, const char *file, struct og_error *e
 /* Runs the poll threads until they are told to stop. */
 static bool run(struct og_app *app, struct og_error *error)
 {
-    if (rte_eal_mp_remote_launch(og_poll, app, CALL_MAIN))
+    if (rte_eal_mp_remote_launch(og_poll, app, CALL_MAIN)) {
         return og_fail(error, "cannot start the poll threads");
+    }
     rte_eal_mp_wait_lcore();
     return true;
 }
@@ -256,15 +266,17 @@ int og_main(int argc, char **argv, const struct og_role *role)
     bool ok;
 
     app->role = role;
-    if (!read_command_line(argc, argv, role, &line, &code))
+    if (!read_command_line(argc, argv, role, &line, &code)) {
         return code;
+    }
     if (!og_options_read(line.config, role->router, &app->options, &reason)) {
         og_log("%s", reason.text);
         return EXIT_FAILED;
     }
     if (line.check) {
-        if (!line.tables || check_tables(app, line.tables, &error))
+        if (!line.tables || check_tables(app, line.tables, &error)) {
             return EXIT_OK;
+        }
         og_log("%s", error.text);
         return EXIT_FAILED;
     }
@@ -277,10 +289,11 @@ int og_main(int argc, char **argv, const struct og_role *role)
         return EXIT_FAILED;
     }
     ok = start_and_run(app, argv[0], line.tables, &error);
-    if (!ok)
+    if (!ok) {
         og_log("%s", error.text);
-    else
+    } else {
         og_log("stopped");
+    }
     og_port_close(app);
     /* No rte_eal_cleanup: it would close an AF_XDP port, see og_port_close. The kernel takes back all the rest. */
     return ok ? EXIT_OK : EXIT_FAILED;

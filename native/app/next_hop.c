@@ -48,15 +48,17 @@ static int collect(const struct nlattr *attribute, void *data)
 {
     const struct attributes *attributes = data;
 
-    if (mnl_attr_get_type(attribute) <= attributes->max)
+    if (mnl_attr_get_type(attribute) <= attributes->max) {
         attributes->table[mnl_attr_get_type(attribute)] = attribute;
+    }
     return MNL_CB_OK;
 }
 
 static void take_router(struct look *look, const struct nlattr *gateway, uint32_t metric)
 {
-    if (mnl_attr_get_payload_len(gateway) != 16 || (look->has_router && look->metric <= metric))
+    if (mnl_attr_get_payload_len(gateway) != 16 || (look->has_router && look->metric <= metric)) {
         return;
+    }
     memcpy(look->router, mnl_attr_get_payload(gateway), 16);
     look->metric = metric;
     look->has_router = true;
@@ -71,11 +73,13 @@ static void take_multipath(struct look *look, const struct nlattr *multipath, ui
         const struct nlattr *table[RTA_MAX + 1] = {NULL};
         struct attributes attributes = {table, RTA_MAX};
 
-        if (hop->rtnh_ifindex != look->ifindex)
+        if (hop->rtnh_ifindex != look->ifindex) {
             continue;
+        }
         mnl_attr_parse_payload(RTNH_DATA(hop), hop->rtnh_len - sizeof(*hop), collect, &attributes);
-        if (table[RTA_GATEWAY])
+        if (table[RTA_GATEWAY]) {
             take_router(look, table[RTA_GATEWAY], metric);
+        }
     }
 }
 
@@ -88,14 +92,16 @@ static int see_route(const struct nlmsghdr *message, void *data)
     uint32_t metric;
 
     if (message->nlmsg_type != RTM_NEWROUTE || route->rtm_family != AF_INET6 || route->rtm_dst_len != 0 ||
-        route->rtm_type != RTN_UNICAST || route->rtm_table != RT_TABLE_MAIN)
+        route->rtm_type != RTN_UNICAST || route->rtm_table != RT_TABLE_MAIN) {
         return MNL_CB_OK;
+    }
     mnl_attr_parse(message, sizeof(*route), collect, &attributes);
     metric = table[RTA_PRIORITY] ? mnl_attr_get_u32(table[RTA_PRIORITY]) : 0;
-    if (table[RTA_MULTIPATH])
+    if (table[RTA_MULTIPATH]) {
         take_multipath(look, table[RTA_MULTIPATH], metric);
-    else if (table[RTA_GATEWAY] && table[RTA_OIF] && (int)mnl_attr_get_u32(table[RTA_OIF]) == look->ifindex)
+    } else if (table[RTA_GATEWAY] && table[RTA_OIF] && (int)mnl_attr_get_u32(table[RTA_OIF]) == look->ifindex) {
         take_router(look, table[RTA_GATEWAY], metric);
+    }
     return MNL_CB_OK;
 }
 
@@ -106,15 +112,18 @@ static int see_neighbour(const struct nlmsghdr *message, void *data)
     struct attributes attributes = {table, NDA_MAX};
     struct look *look = data;
 
-    if (message->nlmsg_type != RTM_NEWNEIGH || neighbour->ndm_ifindex != look->ifindex)
+    if (message->nlmsg_type != RTM_NEWNEIGH || neighbour->ndm_ifindex != look->ifindex) {
         return MNL_CB_OK;
+    }
     mnl_attr_parse(message, sizeof(*neighbour), collect, &attributes);
     if (!table[NDA_DST] || mnl_attr_get_payload_len(table[NDA_DST]) != 16 ||
-        memcmp(mnl_attr_get_payload(table[NDA_DST]), look->router, 16) != 0)
+        memcmp(mnl_attr_get_payload(table[NDA_DST]), look->router, 16) != 0) {
         return MNL_CB_OK;
+    }
     look->neighbour_state = neighbour->ndm_state;
-    if (neighbour->ndm_state & NUD_USABLE && table[NDA_LLADDR] && mnl_attr_get_payload_len(table[NDA_LLADDR]) == 6)
+    if (neighbour->ndm_state & NUD_USABLE && table[NDA_LLADDR] && mnl_attr_get_payload_len(table[NDA_LLADDR]) == 6) {
         look->router_mac = mac_number(mnl_attr_get_payload(table[NDA_LLADDR]));
+    }
     return MNL_CB_OK;
 }
 
@@ -125,11 +134,13 @@ static int see_link(const struct nlmsghdr *message, void *data)
     struct attributes attributes = {table, IFLA_MAX};
     struct look *look = data;
 
-    if (message->nlmsg_type != RTM_NEWLINK || link->ifi_index != look->ifindex)
+    if (message->nlmsg_type != RTM_NEWLINK || link->ifi_index != look->ifindex) {
         return MNL_CB_OK;
+    }
     mnl_attr_parse(message, sizeof(*link), collect, &attributes);
-    if (table[IFLA_ADDRESS] && mnl_attr_get_payload_len(table[IFLA_ADDRESS]) == 6)
+    if (table[IFLA_ADDRESS] && mnl_attr_get_payload_len(table[IFLA_ADDRESS]) == 6) {
         look->own_mac = mac_number(mnl_attr_get_payload(table[IFLA_ADDRESS]));
+    }
     return MNL_CB_OK;
 }
 
@@ -142,12 +153,14 @@ static bool ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t se
     int rc = MNL_CB_OK;
 
     request->nlmsg_seq = ++sequence;
-    if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
+    if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0) {
         return false;
+    }
     while (rc > MNL_CB_STOP) {
         n = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
-        if (n < 0)
+        if (n < 0) {
             return false;
+        }
         rc = mnl_cb_run(buffer, (size_t)n, sequence, mnl_socket_get_portid(socket), see, look);
     }
     return rc == MNL_CB_STOP;
@@ -214,21 +227,27 @@ static void refresh(struct og_next_hop *hop, struct mnl_socket *socket)
 {
     struct look look = {.ifindex = (int)if_nametoindex(hop->interface)};
 
-    if (look.ifindex == 0 || !ask_routes(socket, &look) || !ask_link(socket, &look))
+    if (look.ifindex == 0 || !ask_routes(socket, &look) || !ask_link(socket, &look)) {
         return; /* keep what we have: a netlink hiccup must not stop traffic */
-    if (look.own_mac)
+    }
+    if (look.own_mac) {
         atomic_store_explicit(&hop->own_mac, look.own_mac, memory_order_relaxed);
+    }
     if (!look.has_router) {
         atomic_store_explicit(&hop->router_mac, 0, memory_order_relaxed);
         return;
     }
-    if (!ask_neighbours(socket, &look))
+    if (!ask_neighbours(socket, &look)) {
         return;
+    }
     /* A known router whose entry was collected or is being resolved again keeps its address until resolving failed. */
-    if (look.router_mac || look.neighbour_state & NUD_FAILED)
+    if (look.router_mac || look.neighbour_state & NUD_FAILED) {
         atomic_store_explicit(&hop->router_mac, look.router_mac, memory_order_relaxed);
-    if (!(look.neighbour_state & (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_DELAY | NUD_PROBE | NUD_INCOMPLETE)))
+    }
+    if (!(look.neighbour_state &
+          (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_DELAY | NUD_PROBE | NUD_INCOMPLETE))) {
         ask_resolution(socket, &look);
+    }
 }
 
 static void drain(struct mnl_socket *events)
@@ -236,8 +255,9 @@ static void drain(struct mnl_socket *events)
     char buffer[8192];
 
     /* What an event says does not matter, nor if some were lost (ENOBUFS): the next step is to look at the tables. */
-    while (recv(mnl_socket_get_fd(events), buffer, sizeof(buffer), MSG_DONTWAIT) > 0 || errno == ENOBUFS)
+    while (recv(mnl_socket_get_fd(events), buffer, sizeof(buffer), MSG_DONTWAIT) > 0 || errno == ENOBUFS) {
         errno = 0;
+    }
 }
 
 static struct mnl_socket *open_socket(unsigned groups)
@@ -257,8 +277,9 @@ static void *follow(void *argument)
     struct mnl_socket *events = open_socket(RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV6_ROUTE);
     struct mnl_socket *requests = open_socket(0);
 
-    if (!events || !requests)
+    if (!events || !requests) {
         og_log("next hop: cannot open netlink: %s", strerror(errno));
+    }
     while (events && requests && !atomic_load(&hop->stop)) {
         struct pollfd wait = {.fd = mnl_socket_get_fd(events), .events = POLLIN};
         const struct timespec settle = {.tv_nsec = SETTLE_US * 1000L};
@@ -270,10 +291,12 @@ static void *follow(void *argument)
             drain(events);
         }
     }
-    if (events)
+    if (events) {
         mnl_socket_close(events);
-    if (requests)
+    }
+    if (requests) {
         mnl_socket_close(requests);
+    }
     return NULL;
 }
 
@@ -282,11 +305,13 @@ bool og_next_hop_follow(struct og_next_hop *hop, const char *interface, struct o
     int rc;
 
     snprintf(hop->interface, sizeof(hop->interface), "%s", interface);
-    if (if_nametoindex(interface) == 0)
+    if (if_nametoindex(interface) == 0) {
         return og_fail(error, "next hop: %s: no such interface", interface);
+    }
     rc = pthread_create(&hop->thread, NULL, follow, hop);
-    if (rc)
+    if (rc) {
         return og_fail(error, "next hop: cannot start a thread: %s", strerror(rc));
+    }
     pthread_setname_np(hop->thread, "og-next-hop");
     hop->running = true;
     return true;
@@ -300,8 +325,9 @@ void og_next_hop_fix(struct og_next_hop *hop, const uint8_t router_mac[6], const
 
 void og_next_hop_stop(struct og_next_hop *hop)
 {
-    if (!hop->running)
+    if (!hop->running) {
         return;
+    }
     atomic_store(&hop->stop, true);
     pthread_join(hop->thread, NULL);
     hop->running = false;

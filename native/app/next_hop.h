@@ -38,8 +38,9 @@ static inline bool og_next_hop_write(struct og_next_hop *hop, uint8_t header[OG_
     const uint64_t router = atomic_load_explicit(&hop->router_mac, memory_order_relaxed);
     const uint64_t own = atomic_load_explicit(&hop->own_mac, memory_order_relaxed);
 
-    if (router == 0)
+    if (router == 0) {
         return false;
+    }
     __builtin_memcpy(header, &router, 6);
     __builtin_memcpy(header + 6, &own, 6);
     header[12] = 0x86; /* ETH_P_IPV6 */

@@ -15,8 +15,9 @@ static bool read_port(const struct og_json_at *root, struct og_options *options)
     struct og_json_at port;
     char kind[16];
 
-    if (!og_json_object(root, "port", &port) || !og_json_string(&port, "kind", kind, sizeof(kind)))
+    if (!og_json_object(root, "port", &port) || !og_json_string(&port, "kind", kind, sizeof(kind))) {
         return false;
+    }
     if (strcmp(kind, "af_xdp") == 0) {
         options->port_kind = OG_PORT_AF_XDP;
         return og_json_only(&port, af_xdp) &&
@@ -42,15 +43,18 @@ static bool read_eal(const struct og_json_at *root, struct og_options *options)
 {
     struct og_json_at eal, item;
 
-    if (!og_json_has(root, "eal"))
+    if (!og_json_has(root, "eal")) {
         return true;
-    if (!og_json_array(root, "eal", OG_MAX_EAL_ARGS, &eal))
+    }
+    if (!og_json_array(root, "eal", OG_MAX_EAL_ARGS, &eal)) {
         return false;
+    }
     for (; options->n_eal < json_array_size(eal.value); options->n_eal++) {
         char *text = options->eal[options->n_eal];
 
-        if (!og_json_item(&eal, options->n_eal, &item) || !og_json_text(&item, text, sizeof(options->eal[0])))
+        if (!og_json_item(&eal, options->n_eal, &item) || !og_json_text(&item, text, sizeof(options->eal[0]))) {
             return false;
+        }
     }
     return true;
 }
@@ -62,12 +66,14 @@ static bool read_next_hop(const struct og_json_at *root, struct og_options *opti
     struct og_json_at hop;
     char mode[16];
 
-    if (!og_json_object(root, "next_hop", &hop) || !og_json_string(&hop, "mode", mode, sizeof(mode)))
+    if (!og_json_object(root, "next_hop", &hop) || !og_json_string(&hop, "mode", mode, sizeof(mode))) {
         return false;
+    }
     if (strcmp(mode, "kernel") == 0) {
         options->next_hop_mode = OG_NEXT_HOP_KERNEL;
-        if (!options->interface[0])
+        if (!options->interface[0]) {
             return og_json_fail_member(&hop, "mode", "kernel needs port.interface");
+        }
         return og_json_only(&hop, kernel);
     }
     if (strcmp(mode, "fixed") == 0) {
@@ -107,14 +113,18 @@ static bool read_root(const struct og_json_at *root, bool router, struct og_opti
         !optional_u64(root, "pins", 1024, (uint64_t)1 << 32, &pins) || !optional_u64(root, "dscp", 0, 63, &dscp) ||
         !optional_u64(root, "max_packets", 0, INT64_MAX, &max_packets) ||
         !optional_string(root, "runtime_dir", options->runtime_dir, sizeof(options->runtime_dir)) ||
-        !optional_string(root, "state_dir", options->state_dir, sizeof(options->state_dir)))
+        !optional_string(root, "state_dir", options->state_dir, sizeof(options->state_dir))) {
         return false;
-    if (og_json_has(root, "telemetry") && !og_json_bool(root, "telemetry", &options->telemetry))
+    }
+    if (og_json_has(root, "telemetry") && !og_json_bool(root, "telemetry", &options->telemetry)) {
         return false;
-    if (og_json_has(root, "probe") && !og_json_bool(root, "probe", &options->probe))
+    }
+    if (og_json_has(root, "probe") && !og_json_bool(root, "probe", &options->probe)) {
         return false;
-    if (!router && og_json_has(root, "pins"))
+    }
+    if (!router && og_json_has(root, "pins")) {
         return og_json_fail_member(root, "pins", "a hasher has none");
+    }
     options->threads = (unsigned)threads;
     options->idle_us = (uint32_t)idle_us;
     options->pins = pins;
@@ -134,15 +144,17 @@ bool og_options_read(const char *file, bool router, struct og_options *options, 
 
     memset(options, 0, sizeof(*options));
     if (!document) {
-        if (syntax.line < 0)
+        if (syntax.line < 0) {
             snprintf(error->text, sizeof(error->text), "%s: %s", file, syntax.text);
-        else
+        } else {
             snprintf(error->text, sizeof(error->text), "%s: line %d: %s", file, syntax.line, syntax.text);
+        }
         return false;
     }
     ok = og_json_root(document, &inner, &root) && read_root(&root, router, options);
-    if (!ok)
+    if (!ok) {
         snprintf(error->text, sizeof(error->text), "%.200s: %.300s", file, inner.text);
+    }
     json_decref(document);
     return ok;
 }

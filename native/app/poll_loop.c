@@ -60,8 +60,9 @@ static void view(struct burst *burst, struct rte_mbuf *packet)
 /* Takes the Ethernet header off what came from the wire. */
 static void strip(struct og_thread *thread, struct burst *burst, struct rte_mbuf *const *received, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
         rte_prefetch0(rte_pktmbuf_mtod(received[i], void *));
+    }
     for (unsigned i = 0; i < n; i++) {
         struct rte_mbuf *packet = received[i];
         const uint8_t *ethernet = rte_pktmbuf_mtod(packet, uint8_t *);
@@ -84,12 +85,15 @@ static unsigned transmit(struct og_app *app, struct og_thread *thread, struct rt
 {
     unsigned sent = 0;
 
-    if (thread->tx_shared)
+    if (thread->tx_shared) {
         rte_spinlock_lock(&app->tx_lock);
-    for (unsigned i = 0; i < TX_TRIES && sent < n; i++)
+    }
+    for (unsigned i = 0; i < TX_TRIES && sent < n; i++) {
         sent += rte_eth_tx_burst(thread->port, thread->tx_queue, packets + sent, (uint16_t)(n - sent));
-    if (thread->tx_shared)
+    }
+    if (thread->tx_shared) {
         rte_spinlock_unlock(&app->tx_lock);
+    }
     thread->tx += sent;
     return sent;
 }
@@ -99,10 +103,12 @@ static void flush(struct og_app *app, struct og_thread *thread, struct outbox *o
 {
     const unsigned sent = out->n ? transmit(app, thread, out->packets, out->n) : 0;
 
-    for (unsigned i = 0; i < sent; i++)
+    for (unsigned i = 0; i < sent; i++) {
         thread->verdicts[out->verdicts[i]]++;
-    for (unsigned i = sent; i < out->n; i++)
+    }
+    for (unsigned i = sent; i < out->n; i++) {
         drop(thread, out->packets[i], OG_V_DROP_TX);
+    }
     out->n = 0;
 }
 
@@ -144,10 +150,11 @@ static void keep(struct og_app *app, struct og_thread *thread, const struct og_t
         hand_over(app, thread, packet, 0);
         return;
     }
-    if (buf->verdict == OG_V_PROBE_REPLY)
+    if (buf->verdict == OG_V_PROBE_REPLY) {
         og_prober_reply(&app->prober, buf->data, buf->len, now_ns);
-    else if (buf->verdict == OG_V_FABRIC_ERROR)
+    } else if (buf->verdict == OG_V_FABRIC_ERROR) {
         og_prober_fabric_error(&app->prober, tables, buf->data, buf->len);
+    }
     drop(thread, packet, buf->verdict);
 }
 
@@ -186,16 +193,19 @@ static unsigned serve(struct og_app *app, struct og_thread *thread, const struct
         thread->rx += n;
         burst.n = 0;
         strip(thread, &burst, received, n);
-        if (burst.n)
+        if (burst.n) {
             work(app, thread, tables, &burst, now_ns);
+        }
     }
     if (thread->ring) {
         handed = rte_ring_dequeue_burst(thread->ring, (void **)received, OG_BURST, NULL);
         burst.n = 0;
-        for (unsigned i = 0; i < handed; i++)
+        for (unsigned i = 0; i < handed; i++) {
             view(&burst, received[i]);
-        if (burst.n)
+        }
+        if (burst.n) {
             work(app, thread, tables, &burst, now_ns);
+        }
     }
     return n + handed;
 }
@@ -212,8 +222,9 @@ static void send_probes(struct og_app *app, struct og_thread *thread, const stru
             /* Counted as sent in any case: not being able to send is a miss like any other. */
             uint8_t scratch[OG_PROBE_PACKET_LEN];
             og_prober_request(&app->prober, tables, kind, i, frame ? frame + OG_ETHERNET_LEN : scratch, og_now_ns());
-            if (!frame || !og_next_hop_write(&app->next_hop, frame) || transmit(app, thread, &packet, 1) != 1)
+            if (!frame || !og_next_hop_write(&app->next_hop, frame) || transmit(app, thread, &packet, 1) != 1) {
                 rte_pktmbuf_free(packet);
+            }
         }
     }
 }
@@ -267,40 +278,50 @@ static void announce(struct og_app *app, const struct og_tables *tables, uint64_
 /* The heartbeat grows when every thread has gone round since it last did: one that hangs stops it. */
 static void beat(struct og_app *app, struct og_thread *first)
 {
+    const uint64_t epoch = atomic_load_explicit(&first->epoch, memory_order_relaxed);
+
     for (unsigned i = 1; i < app->options.threads; i++) {
-        if (__atomic_load_n(&app->threads[i].epoch, __ATOMIC_RELAXED) != first->epoch)
+        if (atomic_load_explicit(&app->threads[i].epoch, memory_order_relaxed) != epoch) {
             return;
+        }
     }
-    __atomic_store_n(&first->epoch, first->epoch + 1, __ATOMIC_RELAXED);
-    __atomic_store_n(&app->heartbeat->loops, app->heartbeat->loops + 1, __ATOMIC_RELAXED);
+    atomic_store_explicit(&first->epoch, epoch + 1, memory_order_relaxed);
+    atomic_store_explicit(&app->heartbeat->loops,
+                          atomic_load_explicit(&app->heartbeat->loops, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 static void chores(struct og_app *app, struct og_thread *thread, const struct og_tables *tables, uint64_t version,
                    uint64_t now_ns)
 {
-    if (app->role->tick)
+    if (app->role->tick) {
         app->role->tick(thread->plane, tables, now_ns);
+    }
     if (thread->index != 0) {
-        __atomic_store_n(&thread->epoch, __atomic_load_n(&app->threads[0].epoch, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+        atomic_store_explicit(&thread->epoch, atomic_load_explicit(&app->threads[0].epoch, memory_order_relaxed),
+                              memory_order_relaxed);
         return;
     }
-    if (og_prober_turn(&app->prober, tables, version, now_ns) && tables)
+    if (og_prober_turn(&app->prober, tables, version, now_ns) && tables) {
         send_probes(app, thread, tables);
-    if (app->prober.changed)
+    }
+    if (app->prober.changed) {
         announce(app, tables, now_ns);
+    }
     beat(app, thread);
-    if (app->options.max_packets && thread->rx >= app->options.max_packets)
+    if (app->options.max_packets && thread->rx >= app->options.max_packets) {
         atomic_store(&app->stop, true);
+    }
 }
 
 static void rest(const struct og_app *app, unsigned empty_turns)
 {
     const struct timespec pause = {.tv_nsec = app->options.idle_us * 1000L};
 
-    if (app->options.idle_us && empty_turns >= BUSY_TURNS)
+    if (app->options.idle_us && empty_turns >= BUSY_TURNS) {
         nanosleep(&pause, NULL);
-    else
+    } else {
         rte_pause();
+    }
 }
 
 int og_poll(void *argument)

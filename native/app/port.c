@@ -41,8 +41,9 @@ __attribute__((format(printf, 2, 3))) static bool add(struct arguments *argument
     va_start(list, format);
     n = vasprintf(&text, format, list);
     va_end(list);
-    if (n < 0 || arguments->argc == MAX_ARGS)
+    if (n < 0 || arguments->argc == MAX_ARGS) {
         return false;
+    }
     arguments->argv[arguments->argc++] = text;
     return true;
 }
@@ -51,8 +52,9 @@ static bool has_option(const struct og_options *options, const char *const *name
 {
     for (unsigned i = 0; i < options->n_eal; i++) {
         for (size_t j = 0; names[j]; j++) {
-            if (strncmp(options->eal[i], names[j], strlen(names[j])) == 0)
+            if (strncmp(options->eal[i], names[j], strlen(names[j])) == 0) {
                 return true;
+            }
         }
     }
     return false;
@@ -65,11 +67,13 @@ static bool add_lcores(struct arguments *arguments, unsigned threads)
     size_t used = 0;
     cpu_set_t set;
 
-    if (sched_getaffinity(0, sizeof(set), &set))
+    if (sched_getaffinity(0, sizeof(set), &set)) {
         return false;
+    }
     for (int cpu = 0; cpu < CPU_SETSIZE && used < sizeof(cpus) - 8; cpu++) {
-        if (CPU_ISSET(cpu, &set))
+        if (CPU_ISSET(cpu, &set)) {
             used += (size_t)snprintf(cpus + used, sizeof(cpus) - used, "%s%d", used ? "," : "", cpu);
+        }
     }
     return add(arguments, "--lcores=(0-%u)@(%s)", threads - 1, cpus);
 }
@@ -81,8 +85,9 @@ static bool add_port(struct arguments *arguments, const struct og_options *optio
         /* One device per queue: net_af_xdp on veth refuses more, and on any NIC this works as well. */
         for (unsigned queue = 0; queue < options->threads; queue++) {
             if (!add(arguments, "--vdev=net_af_xdp%u,iface=%s,start_queue=%u,queue_count=1,use_pinned_map=1,dp_path=%s",
-                     queue, options->interface, queue, options->xsks_map))
+                     queue, options->interface, queue, options->xsks_map)) {
                 return false;
+            }
         }
         return true;
     case OG_PORT_VDEV:
@@ -95,10 +100,12 @@ static bool add_port(struct arguments *arguments, const struct og_options *optio
 
 static bool check_af_xdp(const struct og_options *options, struct og_error *error)
 {
-    if (if_nametoindex(options->interface) == 0)
+    if (if_nametoindex(options->interface) == 0) {
         return og_fail(error, "port.interface: no such interface: %s", options->interface);
-    if (access(options->xsks_map, R_OK | W_OK))
+    }
+    if (access(options->xsks_map, R_OK | W_OK)) {
         return og_fail(error, "port.xsks_map: %s: %s (run og-port attach first)", options->xsks_map, strerror(errno));
+    }
     return true;
 }
 
@@ -110,8 +117,9 @@ bool og_eal_start(struct og_app *app, const char *program, struct og_error *erro
     const struct og_options *options = &app->options;
     bool ok;
 
-    if (options->port_kind == OG_PORT_AF_XDP && !check_af_xdp(options, error))
+    if (options->port_kind == OG_PORT_AF_XDP && !check_af_xdp(options, error)) {
         return false;
+    }
     /* systemd's RuntimeDirectory= sets this; EAL would put its telemetry socket there instead of /var/run/dpdk. */
     unsetenv("RUNTIME_DIRECTORY");
     ok = add(&arguments, "%s", program) && add(&arguments, "--file-prefix=og-%s", app->role->name) &&
@@ -119,14 +127,18 @@ bool og_eal_start(struct og_app *app, const char *program, struct og_error *erro
          (options->port_kind == OG_PORT_PCI || add(&arguments, "--no-pci")) && add_port(&arguments, options) &&
          (has_option(options, lcore_options) || add_lcores(&arguments, options->threads)) &&
          (has_option(options, log_options) || add(&arguments, "--log-level=warning"));
-    for (unsigned i = 0; ok && i < options->n_eal; i++)
+    for (unsigned i = 0; ok && i < options->n_eal; i++) {
         ok = add(&arguments, "%s", options->eal[i]);
-    if (!ok)
+    }
+    if (!ok) {
         return og_fail(error, "too many EAL arguments, or out of memory");
-    if (rte_eal_init(arguments.argc, arguments.argv) < 0)
+    }
+    if (rte_eal_init(arguments.argc, arguments.argv) < 0) {
         return og_fail(error, "EAL does not start: %s (its messages are above)", rte_strerror(rte_errno));
-    if (rte_lcore_count() != options->threads)
+    }
+    if (rte_lcore_count() != options->threads) {
         return og_fail(error, "threads is %u, but EAL was given %u lcores", options->threads, rte_lcore_count());
+    }
     return true;
 }
 
@@ -136,8 +148,9 @@ static bool make_pool(struct og_app *app, struct og_error *error)
     const uint32_t room =
         RTE_ALIGN_CEIL(RTE_PKTMBUF_HEADROOM + XDP_HEADROOM + LINK_OVERHEAD + app->options.fabric_mtu, 128u);
 
-    if (room > UINT16_MAX)
+    if (room > UINT16_MAX) {
         return og_fail(error, "fabric_mtu: %u does not fit a packet buffer", app->options.fabric_mtu);
+    }
     app->pool = rte_pktmbuf_pool_create("og", PACKETS_PER_THREAD * app->options.threads, POOL_CACHE, 0, (uint16_t)room,
                                         SOCKET_ID_ANY);
     return app->pool || og_fail(error, "cannot allocate packet buffers (eal: -m): %s", rte_strerror(rte_errno));
@@ -160,14 +173,18 @@ static bool start_port(struct og_app *app, uint16_t port, uint16_t n_rx, uint16_
         }
     }
     rc = rte_eth_dev_configure(port, n_rx, n_tx, &conf);
-    if (rc == 0)
+    if (rc == 0) {
         rc = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx_descriptors, &tx_descriptors);
-    for (uint16_t queue = 0; rc == 0 && queue < n_rx; queue++)
+    }
+    for (uint16_t queue = 0; rc == 0 && queue < n_rx; queue++) {
         rc = rte_eth_rx_queue_setup(port, queue, rx_descriptors, SOCKET_ID_ANY, NULL, app->pool);
-    for (uint16_t queue = 0; rc == 0 && queue < n_tx; queue++)
+    }
+    for (uint16_t queue = 0; rc == 0 && queue < n_tx; queue++) {
         rc = rte_eth_tx_queue_setup(port, queue, tx_descriptors, SOCKET_ID_ANY, NULL);
-    if (rc == 0)
+    }
+    if (rc == 0) {
         rc = rte_eth_dev_start(port);
+    }
     return rc == 0 || og_fail(error, "port %u (%s): cannot start: %s", port,
                               info->device ? rte_dev_name(info->device) : "?", rte_strerror(-rc));
 }
@@ -184,8 +201,9 @@ static bool make_rings(struct og_app *app, struct og_error *error)
 
         snprintf(name, sizeof(name), "og-handover-%u", i);
         app->threads[i].ring = rte_ring_create(name, HANDOVER_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
-        if (!app->threads[i].ring)
+        if (!app->threads[i].ring) {
             return og_fail(error, "cannot make ring %s: %s", name, rte_strerror(rte_errno));
+        }
     }
     return true;
 }
@@ -197,23 +215,28 @@ bool og_port_open(struct og_app *app, struct og_error *error)
     const uint16_t ports = one_each ? threads : 1;
     const uint16_t queues = one_each ? 1 : threads; /* of a port */
 
-    if (rte_eth_dev_count_avail() != ports)
+    if (rte_eth_dev_count_avail() != ports) {
         return og_fail(error, "port: %u of %u devices are there (EAL's messages are above)", rte_eth_dev_count_avail(),
                        ports);
-    if (!make_pool(app, error) || !make_rings(app, error))
+    }
+    if (!make_pool(app, error) || !make_rings(app, error)) {
         return false;
+    }
     for (uint16_t port = 0; port < ports; port++) {
         struct rte_eth_dev_info info;
         uint16_t n_rx, n_tx;
 
-        if (rte_eth_dev_info_get(port, &info))
+        if (rte_eth_dev_info_get(port, &info)) {
             return og_fail(error, "port %u: does not describe itself", port);
+        }
         n_rx = at_most(queues, info.max_rx_queues);
         n_tx = at_most(queues, info.max_tx_queues);
-        if (n_rx == 0 || n_tx == 0)
+        if (n_rx == 0 || n_tx == 0) {
             return og_fail(error, "port %u: has no receive or no transmit queue", port);
-        if (!start_port(app, port, n_rx, n_tx, &info, error))
+        }
+        if (!start_port(app, port, n_rx, n_tx, &info, error)) {
             return false;
+        }
         for (uint16_t queue = 0; queue < queues; queue++) {
             struct og_thread *thread = &app->threads[one_each ? port : queue];
 
@@ -230,8 +253,9 @@ bool og_port_mac(unsigned char mac[6], struct og_error *error)
 {
     struct rte_ether_addr address;
 
-    if (rte_eth_macaddr_get(0, &address))
+    if (rte_eth_macaddr_get(0, &address)) {
         return og_fail(error, "port 0: has no link address");
+    }
     memcpy(mac, address.addr_bytes, 6);
     return true;
 }
@@ -245,8 +269,9 @@ unsigned long long og_port_missed(void)
     {
         struct rte_eth_stats stats;
 
-        if (rte_eth_stats_get(port, &stats) == 0)
+        if (rte_eth_stats_get(port, &stats) == 0) {
             missed += stats.imissed;
+        }
     }
     return missed;
 }
@@ -255,8 +280,9 @@ void og_port_close(struct og_app *app)
 {
     uint16_t port;
 
-    if (app->options.port_kind == OG_PORT_AF_XDP)
+    if (app->options.port_kind == OG_PORT_AF_XDP) {
         return;
+    }
     RTE_ETH_FOREACH_DEV(port)
     {
         rte_eth_dev_stop(port);

@@ -43,8 +43,9 @@ static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned
     const struct og_probe_self *last = &target->last;
 
     prober->changed = true;
-    if (target->beside)
+    if (target->beside) {
         return;
+    }
     judge_dead(prober, kind, id);
     if (kind == OG_MEMBER_ROUTER) {
         /* A router without tables drops everything. One that merely has no usable server still has its pins, and so
@@ -55,8 +56,9 @@ static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned
         uint64_t no_service = 0;
 
         /* A router sends new flows only where somebody has said that they can be served. */
-        if (target->active && !prober->passive && prober->role == OG_ROLE_ROUTER)
+        if (target->active && !prober->passive && prober->role == OG_ROLE_ROUTER) {
             no_service = refuses ? UINT64_MAX : ~last->listeners;
+        }
         __atomic_store_n(&prober->health->router_no_service[id], no_service, __ATOMIC_RELAXED);
 
         __atomic_store_n(&prober->health->router_suspect[id], target->active && (target->suspect || empty),
@@ -65,8 +67,9 @@ static void publish(struct og_prober *prober, enum og_member_kind kind, unsigned
         const bool refuses = !(last->flags & OG_PROBE_F_SERVING) || last->flags & OG_PROBE_F_DRAINING;
         uint64_t no_listener = 0;
 
-        if (target->active && target->replied)
+        if (target->active && target->replied) {
             no_listener = refuses ? UINT64_MAX : ~last->listeners;
+        }
         __atomic_store_n(&prober->health->agent_no_listener[id], no_listener, __ATOMIC_RELAXED);
         __atomic_store_n(&prober->health->agent_suspect[id], target->active && target->suspect, __ATOMIC_RELAXED);
     }
@@ -81,8 +84,9 @@ static void adopt(struct og_prober *prober, enum og_member_kind kind, const stru
         memset(target, 0, sizeof(*target)); /* somebody else under this id: nothing known of him */
         memcpy(target->locator, member->locator, sizeof(member->locator));
         /* Never blocks after boot; if it fails, late replies of an earlier process are still told apart by zero. */
-        if (getrandom(&target->nonce_base, sizeof(target->nonce_base), 0) < 0 || target->nonce_base == 0)
+        if (getrandom(&target->nonce_base, sizeof(target->nonce_base), 0) < 0 || target->nonce_base == 0) {
             target->nonce_base = 1;
+        }
     }
     memcpy(target->name, member->name, sizeof(target->name));
     target->services = member->services;
@@ -104,8 +108,9 @@ static void adopt_tables(struct og_prober *prober, const struct og_tables *table
     unsigned n_before[OG_MEMBER_KINDS];
 
     for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
-        for (unsigned i = 0; i < prober->n_ids[kind]; i++)
+        for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
             prober->targets[kind][prober->ids[kind][i]].active = false;
+        }
     }
     memcpy(before, prober->ids, sizeof(before));
     memcpy(n_before, prober->n_ids, sizeof(n_before));
@@ -113,21 +118,25 @@ static void adopt_tables(struct og_prober *prober, const struct og_tables *table
     for (size_t i = 0; i < spec->n_routers; i++) {
         const struct og_member *member = &spec->routers[i];
 
-        if (memcmp(member->locator, spec->locator, sizeof(spec->locator)) != 0)
+        if (memcmp(member->locator, spec->locator, sizeof(spec->locator)) != 0) {
             adopt(prober, OG_MEMBER_ROUTER, member, !router, router && member->site == spec->own_site);
+        }
     }
     for (size_t i = 0; i < spec->n_agents; i++) {
-        if (router && spec->agents[i].site == spec->own_site)
+        if (router && spec->agents[i].site == spec->own_site) {
             adopt(prober, OG_MEMBER_AGENT, &spec->agents[i], true, false);
+        }
     }
     for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
         for (unsigned i = 0; i < n_before[kind]; i++) {
-            if (!prober->targets[kind][before[kind][i]].active)
+            if (!prober->targets[kind][before[kind][i]].active) {
                 memset(&prober->targets[kind][before[kind][i]], 0, sizeof(prober->targets[kind][0]));
+            }
             publish(prober, kind, before[kind][i]);
         }
-        for (unsigned i = 0; i < prober->n_ids[kind]; i++)
+        for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
             publish(prober, kind, prober->ids[kind][i]);
+        }
     }
 }
 
@@ -138,29 +147,34 @@ static void judge(struct og_target *target, bool discard)
     } else if (target->sent && !discard) {
         target->misses++;
         target->good = 0;
-        if (target->misses >= OG_PROBE_MISSES)
+        if (target->misses >= OG_PROBE_MISSES) {
             target->suspect = true;
+        }
     }
     target->answered = false;
 }
 
 bool og_prober_turn(struct og_prober *prober, const struct og_tables *tables, uint64_t version, uint64_t now_ns)
 {
-    if (prober->last_turn_ns && now_ns - prober->last_turn_ns > OG_PROBE_STALL_NS)
+    if (prober->last_turn_ns && now_ns - prober->last_turn_ns > OG_PROBE_STALL_NS) {
         prober->discard = true;
+    }
     prober->last_turn_ns = now_ns;
-    if (!tables)
+    if (!tables) {
         return false;
+    }
     if (version != prober->version) {
         adopt_tables(prober, tables);
         prober->version = version;
         prober->changed = true;
     }
-    if (prober->passive || now_ns < prober->next_round_ns)
+    if (prober->passive || now_ns < prober->next_round_ns) {
         return false;
+    }
     prober->next_round_ns += OG_PROBE_INTERVAL_NS;
-    if (prober->next_round_ns <= now_ns)
+    if (prober->next_round_ns <= now_ns) {
         prober->next_round_ns = now_ns + OG_PROBE_INTERVAL_NS;
+    }
     for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
         for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
             judge(&prober->targets[kind][prober->ids[kind][i]], prober->discard);
@@ -210,16 +224,18 @@ void og_prober_reply(struct og_prober *prober, const uint8_t *data, uint32_t len
     unsigned id;
 
     /* The library has parsed it before it gave its verdict; a reply handed over by another thread is parsed anew. */
-    if (og_parse_outer(data, len, &outer) != OG_V_NONE || og_probe_parse(data, &outer, &info) != OG_V_NONE)
+    if (og_parse_outer(data, len, &outer) != OG_V_NONE || og_probe_parse(data, &outer, &info) != OG_V_NONE) {
         return;
+    }
     target = find(prober, info.nonce, &kind, &id);
     if (!target || info.sent_ns > now_ns) {
         prober->strays++;
         return;
     }
     prober->replies++;
-    if (!target->replied || target->last.incarnation != info.sender.incarnation)
+    if (!target->replied || target->last.incarnation != info.sender.incarnation) {
         target->incarnations++;
+    }
     if (kind == OG_MEMBER_AGENT && target->replied && target->last.incarnation != info.sender.incarnation) {
         __atomic_store_n(&prober->health->agent_epoch[id], prober->health->agent_epoch[id] + 1, __ATOMIC_RELAXED);
         tell_pins(prober);
@@ -231,8 +247,9 @@ void og_prober_reply(struct og_prober *prober, const uint8_t *data, uint32_t len
     target->misses = 0;
     target->unreachable = false;
     target->good++;
-    if (target->good >= OG_PROBE_RECOVERY)
+    if (target->good >= OG_PROBE_RECOVERY) {
         target->suspect = false;
+    }
     publish(prober, kind, id);
 }
 
@@ -242,14 +259,16 @@ void og_prober_fabric_error(struct og_prober *prober, const struct og_tables *ta
     struct og_outer outer;
 
     if (!tables || og_parse_outer(data, len, &outer) != OG_V_NONE ||
-        og_fabric_error_parse(data, &outer, og_tables_spec(tables)->locator, &error) != OG_V_FABRIC_ERROR)
+        og_fabric_error_parse(data, &outer, og_tables_spec(tables)->locator, &error) != OG_V_FABRIC_ERROR) {
         return;
+    }
     for (unsigned kind = 0; kind < OG_MEMBER_KINDS; kind++) {
         for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
             struct og_target *target = &prober->targets[kind][prober->ids[kind][i]];
 
-            if (memcmp(target->locator, error.destination.locator, sizeof(target->locator)) != 0)
+            if (memcmp(target->locator, error.destination.locator, sizeof(target->locator)) != 0) {
                 continue;
+            }
             if (error.type == OG_ICMP_UNREACHABLE) {
                 target->suspect = true;
                 target->unreachable = error.code != OG_ICMP_PORT_UNREACHABLE; /* the host itself says that */
@@ -267,10 +286,12 @@ static bool usable(const struct og_prober *prober, enum og_member_kind kind, uns
 {
     const struct og_target *target = &prober->targets[kind][id];
 
-    if (prober->passive)
+    if (prober->passive) {
         return target->serving_for_us;
-    if (!target->serving_for_us || !target->replied || target->suspect || !(target->last.flags & OG_PROBE_F_SERVING))
+    }
+    if (!target->serving_for_us || !target->replied || target->suspect || !(target->last.flags & OG_PROBE_F_SERVING)) {
         return false;
+    }
     return kind == OG_MEMBER_ROUTER ||
            (!(target->last.flags & OG_PROBE_F_DRAINING) && (target->last.listeners & target->services) != 0);
 }
@@ -283,8 +304,9 @@ void og_prober_totals(const struct og_prober *prober, uint64_t *listeners, struc
         const unsigned id = prober->ids[OG_MEMBER_AGENT][i];
         const struct og_target *target = &prober->targets[OG_MEMBER_AGENT][id];
 
-        if (usable(prober, OG_MEMBER_AGENT, id))
+        if (usable(prober, OG_MEMBER_AGENT, id)) {
             *listeners |= target->services & (prober->passive ? UINT64_MAX : target->last.listeners);
+        }
         if (target->replied && !target->suspect) {
             load->connections += target->last.load.connections;
             load->accepts_per_s += target->last.load.accepts_per_s;
@@ -298,8 +320,9 @@ bool og_prober_serving(const struct og_prober *prober)
     const enum og_member_kind kind = prober->role == OG_ROLE_ROUTER ? OG_MEMBER_AGENT : OG_MEMBER_ROUTER;
 
     for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
-        if (usable(prober, kind, prober->ids[kind][i]))
+        if (usable(prober, kind, prober->ids[kind][i])) {
             return true;
+        }
     }
     return false;
 }

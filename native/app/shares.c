@@ -23,8 +23,9 @@ static bool read_share(const struct og_json_at *item, struct og_named_share *sha
 
     if (!og_json_only(item, names) || !og_json_string(item, "service", share->service, sizeof(share->service)) ||
         !og_json_string(item, "site", share->site, sizeof(share->site)) ||
-        !og_json_u64(item, "share", 0, OG_SHARE_ALL, &number))
+        !og_json_u64(item, "share", 0, OG_SHARE_ALL, &number)) {
         return false;
+    }
     share->share = (uint16_t)number;
     return true;
 }
@@ -37,10 +38,12 @@ static bool fits(const struct og_json_at *item, const struct share_list *list, c
     for (size_t i = 0; i < list->n; i++) {
         const struct og_named_share *other = &list->shares[i];
 
-        if (strcmp(other->service, share->service) != 0)
+        if (strcmp(other->service, share->service) != 0) {
             continue;
-        if (strcmp(other->site, share->site) == 0)
+        }
+        if (strcmp(other->site, share->site) == 0) {
             return og_json_fail(item, "same service and site as shares[%zu]", i);
+        }
         sum += other->share;
     }
     return sum <= OG_SHARE_ALL || og_json_fail_member(item, "share", "the shares of \"%s\" are %u together, at most %u",
@@ -50,8 +53,9 @@ static bool fits(const struct og_json_at *item, const struct share_list *list, c
 static int service_index(const struct og_tables_spec *spec, const char *name)
 {
     for (size_t i = 0; i < spec->n_services; i++) {
-        if (spec->services[i].protocol != 0 && strcmp(spec->services[i].name, name) == 0)
+        if (spec->services[i].protocol != 0 && strcmp(spec->services[i].name, name) == 0) {
             return (int)i;
+        }
     }
     return -1;
 }
@@ -59,8 +63,9 @@ static int service_index(const struct og_tables_spec *spec, const char *name)
 static int site_index(const struct og_tables_spec *spec, const char *name)
 {
     for (int i = 0; i < OG_MAX_SITES; i++) {
-        if (strcmp(spec->site_names[i], name) == 0)
+        if (strcmp(spec->site_names[i], name) == 0) {
             return i;
+        }
     }
     return -1;
 }
@@ -69,10 +74,12 @@ static bool known(const struct og_json_at *item, const struct og_tables_spec *sp
 {
     const int site = site_index(spec, share->site);
 
-    if (service_index(spec, share->service) < 0)
+    if (service_index(spec, share->service) < 0) {
         return og_json_fail_member(item, "service", "no such service: \"%s\"", share->service);
-    if (site < 0)
+    }
+    if (site < 0) {
         return og_json_fail_member(item, "site", "not in sites: \"%s\"", share->site);
+    }
     return site != spec->own_site || og_json_fail_member(item, "site", "the own one: \"%s\"", share->site);
 }
 
@@ -83,14 +90,16 @@ static bool read_list(json_t *document, const struct og_tables_spec *spec, struc
     struct og_json_at root, shares, item;
 
     list->n = 0;
-    if (!og_json_root(document, error, &root) || !og_json_array(&root, "shares", OG_MAX_SHARES, &shares))
+    if (!og_json_root(document, error, &root) || !og_json_array(&root, "shares", OG_MAX_SHARES, &shares)) {
         return false;
+    }
     for (size_t i = 0; i < json_array_size(shares.value); i++) {
         struct og_named_share *share = &list->shares[i];
 
         if (!og_json_item(&shares, i, &item) || !read_share(&item, share) || (spec && !known(&item, spec, share)) ||
-            !fits(&item, list, share))
+            !fits(&item, list, share)) {
             return false;
+        }
         list->n++;
     }
     return true;
@@ -107,19 +116,22 @@ void og_shares_apply(struct og_app *app)
     const struct og_tables *tables = atomic_load(&app->tables);
     static struct og_shares next; /* of the table thread */
 
-    if (!tables)
+    if (!tables) {
         return;
+    }
     memset(&next, 0, sizeof(next));
     for (size_t i = 0; i < app->n_named_shares; i++) {
         const int service = service_index(og_tables_spec(tables), app->named_shares[i].service);
         const int site = site_index(og_tables_spec(tables), app->named_shares[i].site);
 
-        if (service >= 0 && site >= 0)
+        if (service >= 0 && site >= 0) {
             next.share[service][site] = app->named_shares[i].share;
+        }
     }
     for (unsigned service = 0; service < OG_MAX_SERVICES; service++) {
-        for (unsigned site = 0; site < OG_MAX_SITES; site++)
+        for (unsigned site = 0; site < OG_MAX_SITES; site++) {
             __atomic_store_n(&app->shares.share[service][site], next.share[service][site], __ATOMIC_RELAXED);
+        }
     }
 }
 
@@ -138,13 +150,15 @@ json_t *og_shares_json(const struct og_app *app)
 
 static bool is_running(const struct og_app *app, const struct share_list *list)
 {
-    if (app->n_named_shares != list->n)
+    if (app->n_named_shares != list->n) {
         return false;
+    }
     for (size_t i = 0; i < list->n; i++) {
         const struct og_named_share *a = &app->named_shares[i], *b = &list->shares[i];
 
-        if (strcmp(a->service, b->service) != 0 || strcmp(a->site, b->site) != 0 || a->share != b->share)
+        if (strcmp(a->service, b->service) != 0 || strcmp(a->site, b->site) != 0 || a->share != b->share) {
             return false;
+        }
     }
     return true;
 }
@@ -156,14 +170,18 @@ static bool set(struct og_app *app, json_t *request, struct share_list *list, st
     json_t *document;
     bool ok;
 
-    if (!app->role->router)
+    if (!app->role->router) {
         return og_fail(error, "shares: a hasher has none");
-    if (!tables)
+    }
+    if (!tables) {
         return og_fail(error, "shares: no tables are loaded yet");
-    if (!read_list(request, og_tables_spec(tables), list, &reason))
+    }
+    if (!read_list(request, og_tables_spec(tables), list, &reason)) {
         return og_fail(error, "%s", reason.text);
-    if (is_running(app, list))
+    }
+    if (is_running(app, list)) {
         return true;
+    }
     document = json_pack("{s:i, s:O}", "format", FORMAT, "shares", json_object_get(request, "shares"));
     ok = og_state_write(app, "shares", document, error);
     json_decref(document);
@@ -197,14 +215,15 @@ void og_shares_load(struct og_app *app)
         return;
     }
     document = json_load_file(path, JSON_REJECT_DUPLICATES, &syntax);
-    if (!document)
+    if (!document) {
         og_log("starting without shares: %s: line %d: %s", path, syntax.line, syntax.text);
-    else if (json_integer_value(json_object_get(document, "format")) != FORMAT)
+    } else if (json_integer_value(json_object_get(document, "format")) != FORMAT) {
         og_log("starting without shares: %s: format: not %d", path, FORMAT);
-    else if (!read_list(document, NULL, list, &reason))
+    } else if (!read_list(document, NULL, list, &reason)) {
         og_log("starting without shares: %s: %s", path, reason.text);
-    else
+    } else {
         adopt(app, list);
+    }
     json_decref(document);
     free(list);
 }

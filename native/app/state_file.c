@@ -15,10 +15,12 @@ static bool write_all(int fd, const char *data, size_t n)
     while (n) {
         ssize_t written = write(fd, data, n);
 
-        if (written < 0 && errno == EINTR)
+        if (written < 0 && errno == EINTR) {
             continue;
-        if (written < 0)
+        }
+        if (written < 0) {
             return false;
+        }
         data += written;
         n -= (size_t)written;
     }
@@ -41,10 +43,12 @@ bool og_state_write(const struct og_app *app, const char *kind, const json_t *do
     snprintf(temporary, sizeof(temporary), "%s.new", path);
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     ok = text && fd >= 0 && write_all(fd, text, strlen(text)) && fsync(fd) == 0 && rename(temporary, path) == 0;
-    if (!ok)
+    if (!ok) {
         og_fail(error, "%s: %s", path, strerror(errno));
-    if (fd >= 0)
+    }
+    if (fd >= 0) {
         close(fd);
+    }
     free(text);
     directory = ok ? open(app->options.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (directory >= 0) {

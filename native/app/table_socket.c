@@ -68,8 +68,9 @@ static bool load(struct og_app *app, json_t *document, bool force, bool keep, st
 
     memcpy(self.locator, app->options.locator, sizeof(self.locator));
     tables = og_document_build(document, &self, &reason);
-    if (!tables)
+    if (!tables) {
         return og_fail(error, "%s", reason.text);
+    }
     generation = og_tables_spec(tables)->generation;
     if (!force && generation <= running_generation(app)) {
         og_fail(error, "generation: %llu is not above the running one, %llu", (unsigned long long)generation,
@@ -94,11 +95,13 @@ bool og_table_socket_load_file(struct og_app *app, const char *file, struct og_e
     json_t *document = json_load_file(file, JSON_REJECT_DUPLICATES, &syntax);
     bool ok;
 
-    if (!document)
+    if (!document) {
         return og_fail(error, "%s: line %d: %s", file, syntax.line, syntax.text);
+    }
     ok = load(app, document, true, false, &reason);
-    if (!ok)
+    if (!ok) {
         og_fail(error, "%.150s: %.350s", file, reason.text);
+    }
     json_decref(document);
     return ok;
 }
@@ -109,8 +112,9 @@ void og_table_socket_load_persisted(struct og_app *app)
     char path[300];
 
     og_state_path(app, "tables", path, sizeof(path));
-    if (access(path, F_OK) == 0 && !og_table_socket_load_file(app, path, &error))
+    if (access(path, F_OK) == 0 && !og_table_socket_load_file(app, path, &error)) {
         og_log("starting without tables: %s", error.text);
+    }
 }
 
 /* ---- requests ----------------------------------------------------------------------------------------------------- */
@@ -126,12 +130,15 @@ static json_t *answer_load(struct og_app *app, json_t *request)
     json_t *force = json_object_get(request, "force");
     struct og_error error;
 
-    if (!document)
+    if (!document) {
         return refusal("tables: is missing");
-    if (force && !json_is_boolean(force))
+    }
+    if (force && !json_is_boolean(force)) {
         return refusal("force: neither true nor false");
-    if (!load(app, document, json_is_true(force), true, &error))
+    }
+    if (!load(app, document, json_is_true(force), true, &error)) {
         return refusal(error.text);
+    }
     return json_pack("{s:b, s:I}", "ok", 1, "generation", (json_int_t)running_generation(app));
 }
 
@@ -140,10 +147,12 @@ static json_t *answer_shares(struct og_app *app, json_t *request)
     json_t *shares = json_object_get(request, "shares");
     struct og_error error;
 
-    if (!shares)
+    if (!shares) {
         return refusal("shares: is missing");
-    if (!og_shares_set(app, request, &error))
+    }
+    if (!og_shares_set(app, request, &error)) {
         return refusal(error.text);
+    }
     return json_pack("{s:b}", "ok", 1);
 }
 
@@ -153,10 +162,12 @@ static void add_suspects(const struct og_prober *prober, json_t *suspects, json_
         for (unsigned i = 0; i < prober->n_ids[kind]; i++) {
             const struct og_target *target = &prober->targets[kind][prober->ids[kind][i]];
 
-            if (target->suspect && !target->beside)
+            if (target->suspect && !target->beside) {
                 json_array_append_new(suspects, json_string(target->name));
-            if (target->dead)
+            }
+            if (target->dead) {
                 json_array_append_new(dead, json_string(target->name));
+            }
         }
     }
 }
@@ -168,8 +179,9 @@ static json_t *answer_status(struct og_app *app)
     char incarnation[17];
     json_t *suspects = json_array(), *dead = json_array();
 
-    for (size_t i = 0; tables && i < sizeof(og_tables_spec(tables)->digest); i++)
+    for (size_t i = 0; tables && i < sizeof(og_tables_spec(tables)->digest); i++) {
         snprintf(digest + 2 * i, 3, "%02x", og_tables_spec(tables)->digest[i]);
+    }
     snprintf(incarnation, sizeof(incarnation), "%016llx", (unsigned long long)app->incarnation);
     add_suspects(&app->prober, suspects, dead);
     return json_pack("{s:b, s:s, s:I, s:s, s:s, s:b, s:o, s:o, s:o}", "ok", 1, "role", app->role->name, "generation",
@@ -190,14 +202,15 @@ static json_t *answer(struct og_app *app, const char *line, size_t length)
         snprintf(text, sizeof(text), "not a JSON document: column %d: %s", syntax.column, syntax.text);
         return refusal(text);
     }
-    if (op && strcmp(op, "load") == 0)
+    if (op && strcmp(op, "load") == 0) {
         reply = answer_load(app, request);
-    else if (op && strcmp(op, "status") == 0)
+    } else if (op && strcmp(op, "status") == 0) {
         reply = answer_status(app);
-    else if (op && strcmp(op, "shares") == 0)
+    } else if (op && strcmp(op, "shares") == 0) {
         reply = answer_shares(app, request);
-    else
+    } else {
         reply = refusal("op: neither load, status nor shares");
+    }
     json_decref(request);
     return reply;
 }
@@ -237,8 +250,9 @@ static bool serve_lines(struct og_app *app, struct client *client)
     while ((end = memchr(client->line, '\n', client->used))) {
         const size_t length = (size_t)(end - client->line);
 
-        if (!send_reply(client, answer(app, client->line, length)))
+        if (!send_reply(client, answer(app, client->line, length))) {
             return false;
+        }
         client->used -= length + 1;
         memmove(client->line, end + 1, client->used);
     }
@@ -261,8 +275,9 @@ static bool client_read(struct og_app *app, struct client *client)
         client->size = size;
     }
     n = recv(client->fd, client->line + client->used, client->size - client->used, 0);
-    if (n <= 0)
+    if (n <= 0) {
         return n < 0 && errno == EINTR;
+    }
     client->used += (size_t)n;
     return serve_lines(app, client);
 }
@@ -272,8 +287,9 @@ static void client_accept(void)
     const struct timeval timeout = {.tv_sec = SEND_TIMEOUT_S};
     int fd = accept4(table_socket.listener, NULL, NULL, SOCK_CLOEXEC);
 
-    if (fd < 0)
+    if (fd < 0) {
         return;
+    }
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
     for (size_t i = 0; i < MAX_CLIENTS; i++) {
         if (table_socket.clients[i].fd < 0) {
@@ -291,17 +307,21 @@ static void *serve(void *argument)
     while (!atomic_load(&app->stop)) {
         struct pollfd waits[MAX_CLIENTS + 1];
 
-        for (size_t i = 0; i < MAX_CLIENTS; i++)
-            waits[i] = (struct pollfd){.fd = table_socket.clients[i].fd, .events = POLLIN};
-        waits[MAX_CLIENTS] = (struct pollfd){.fd = table_socket.listener, .events = POLLIN};
-        if (poll(waits, MAX_CLIENTS + 1, 100) <= 0)
-            continue;
         for (size_t i = 0; i < MAX_CLIENTS; i++) {
-            if (waits[i].revents && !client_read(app, &table_socket.clients[i]))
-                client_close(&table_socket.clients[i]);
+            waits[i] = (struct pollfd){.fd = table_socket.clients[i].fd, .events = POLLIN};
         }
-        if (waits[MAX_CLIENTS].revents)
+        waits[MAX_CLIENTS] = (struct pollfd){.fd = table_socket.listener, .events = POLLIN};
+        if (poll(waits, MAX_CLIENTS + 1, 100) <= 0) {
+            continue;
+        }
+        for (size_t i = 0; i < MAX_CLIENTS; i++) {
+            if (waits[i].revents && !client_read(app, &table_socket.clients[i])) {
+                client_close(&table_socket.clients[i]);
+            }
+        }
+        if (waits[MAX_CLIENTS].revents) {
             client_accept();
+        }
     }
     return NULL;
 }
@@ -312,14 +332,16 @@ static bool listen_on(struct og_app *app, struct og_error *error)
     int n =
         snprintf(table_socket.path, sizeof(table_socket.path), "%s/%s.sock", app->options.runtime_dir, app->role->name);
 
-    if (n < 0 || (size_t)n >= sizeof(table_socket.path))
+    if (n < 0 || (size_t)n >= sizeof(table_socket.path)) {
         return og_fail(error, "runtime_dir: too long for a socket: %s", app->options.runtime_dir);
+    }
     memcpy(address.sun_path, table_socket.path, (size_t)n + 1);
     table_socket.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void)unlink(table_socket.path); /* left behind by a process that was killed */
     if (table_socket.listener < 0 || bind(table_socket.listener, (struct sockaddr *)&address, sizeof(address)) ||
-        listen(table_socket.listener, MAX_CLIENTS))
+        listen(table_socket.listener, MAX_CLIENTS)) {
         return og_fail(error, "%s: %s", table_socket.path, strerror(errno));
+    }
     og_give_group(table_socket.path, 0660);
     return true;
 }
@@ -328,13 +350,16 @@ bool og_table_socket_start(struct og_app *app, struct og_error *error)
 {
     int rc;
 
-    for (size_t i = 0; i < MAX_CLIENTS; i++)
+    for (size_t i = 0; i < MAX_CLIENTS; i++) {
         table_socket.clients[i].fd = -1;
-    if (!listen_on(app, error))
+    }
+    if (!listen_on(app, error)) {
         return false;
+    }
     rc = pthread_create(&table_socket.thread, NULL, serve, app);
-    if (rc)
+    if (rc) {
         return og_fail(error, "table socket: cannot start a thread: %s", strerror(rc));
+    }
     pthread_setname_np(table_socket.thread, "og-tables");
     table_socket.running = true;
     return true;
@@ -342,13 +367,15 @@ bool og_table_socket_start(struct og_app *app, struct og_error *error)
 
 void og_table_socket_stop(void)
 {
-    if (!table_socket.running)
+    if (!table_socket.running) {
         return;
+    }
     pthread_join(table_socket.thread, NULL);
     table_socket.running = false;
     for (size_t i = 0; i < MAX_CLIENTS; i++) {
-        if (table_socket.clients[i].fd >= 0)
+        if (table_socket.clients[i].fd >= 0) {
             client_close(&table_socket.clients[i]);
+        }
     }
     close(table_socket.listener);
     (void)unlink(table_socket.path);

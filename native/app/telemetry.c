@@ -34,8 +34,9 @@ static int info(const char *command, const char *parameters, struct rte_tel_data
     rte_tel_data_start_dict(data);
     pthread_mutex_lock(&app->tables_lock);
     tables = atomic_load(&app->tables);
-    for (size_t i = 0; tables && i < 32; i++)
+    for (size_t i = 0; tables && i < 32; i++) {
         snprintf(digest + 2 * i, 3, "%02x", og_tables_spec(tables)->digest[i]);
+    }
     rte_tel_data_add_dict_uint(data, "generation", tables ? og_tables_spec(tables)->generation : 0);
     pthread_mutex_unlock(&app->tables_lock);
     rte_tel_data_add_dict_string(data, "role", app->role->name);
@@ -46,9 +47,10 @@ static int info(const char *command, const char *parameters, struct rte_tel_data
     rte_tel_data_add_dict_uint(data, "threads", app->options.threads);
     rte_tel_data_add_dict_uint(data, "uptime_s", (og_now_ns() - app->start_ns) / 1000000000u);
     rte_tel_data_add_dict_int(data, "serving", app->serving);
-    if (og_next_hop_write(&app->next_hop, ethernet))
+    if (og_next_hop_write(&app->next_hop, ethernet)) {
         snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", ethernet[0], ethernet[1], ethernet[2], ethernet[3],
                  ethernet[4], ethernet[5]);
+    }
     rte_tel_data_add_dict_string(data, "next_hop", mac);
     return 0;
 }
@@ -63,8 +65,9 @@ static int counters(const char *command, const char *parameters, struct rte_tel_
     for (enum og_verdict verdict = 0; verdict < OG_V_COUNT; verdict++) {
         uint64_t total = 0;
 
-        for (unsigned i = 0; i < app->options.threads; i++)
+        for (unsigned i = 0; i < app->options.threads; i++) {
             total += app->threads[i].verdicts[verdict];
+        }
         rte_tel_data_add_dict_uint(data, og_verdict_name(verdict), total);
     }
     for (unsigned i = 0; i < app->options.threads; i++) {
@@ -82,8 +85,9 @@ static int verdicts(const char *command, const char *parameters, struct rte_tel_
     (void)command;
     (void)parameters;
     rte_tel_data_start_dict(data);
-    for (enum og_verdict verdict = 0; verdict < OG_V_COUNT; verdict++)
+    for (enum og_verdict verdict = 0; verdict < OG_V_COUNT; verdict++) {
         rte_tel_data_add_dict_string(data, og_verdict_name(verdict), og_verdict_text(verdict));
+    }
     return 0;
 }
 
@@ -138,8 +142,9 @@ static bool read_offset(const char *parameters, uint64_t *offset)
     char *end = NULL;
 
     *offset = 0;
-    if (!parameters || !*parameters)
+    if (!parameters || !*parameters) {
         return true;
+    }
     *offset = strtoull(parameters, &end, 10);
     return isdigit((unsigned char)parameters[0]) && *end == '\0';
 }
@@ -147,15 +152,17 @@ static bool read_offset(const char *parameters, uint64_t *offset)
 const char *og_telemetry_target(const struct og_tables_spec *spec, uint16_t target, char *text, size_t size)
 {
     for (size_t i = 0; spec && i < spec->n_agents; i++) {
-        if (spec->agents[i].id == target)
+        if (spec->agents[i].id == target) {
             return spec->agents[i].name;
+        }
     }
-    if (target < OG_TARGET_SITE)
+    if (target < OG_TARGET_SITE) {
         snprintf(text, size, "agent %u", target);
-    else if (spec && target < OG_TARGETS && spec->site_names[target - OG_TARGET_SITE][0])
+    } else if (spec && target < OG_TARGETS && spec->site_names[target - OG_TARGET_SITE][0]) {
         snprintf(text, size, "site %s", spec->site_names[target - OG_TARGET_SITE]);
-    else
+    } else {
         snprintf(text, size, "site %u", target - OG_TARGET_SITE);
+    }
     return text;
 }
 
@@ -166,8 +173,9 @@ static struct rte_tel_data *describe_pin(const struct og_pin *pin, const struct 
     const bool known = spec && key.service < spec->n_services;
     char client[INET6_ADDRSTRLEN], service[32], target[80];
 
-    if (!data)
+    if (!data) {
         return NULL;
+    }
     inet_ntop(AF_INET6, key.client, client, sizeof(client));
     snprintf(service, sizeof(service), "service %u", key.service);
     rte_tel_data_start_dict(data);
@@ -189,8 +197,9 @@ static int pins_list(const char *command, const char *parameters, struct rte_tel
     uint64_t place;
 
     (void)command;
-    if (!read_offset(parameters, &place))
+    if (!read_offset(parameters, &place)) {
         return -1;
+    }
     rte_tel_data_start_array(data, RTE_TEL_CONTAINER);
     pthread_mutex_lock(&app->tables_lock);
     tables = atomic_load(&app->tables);
@@ -203,16 +212,19 @@ static int pins_list(const char *command, const char *parameters, struct rte_tel
             struct rte_tel_data *item;
             struct og_pin pin;
 
-            if (og_pins_list(view.pins, &cursor, &pin, 1) == 0)
+            if (og_pins_list(view.pins, &cursor, &pin, 1) == 0) {
                 break;
+            }
             place = cursor == UINT64_MAX ? (thread + 1) << THREAD_SHIFT : thread << THREAD_SHIFT | cursor;
             item = describe_pin(&pin, tables ? og_tables_spec(tables) : NULL, place);
-            if (!item || rte_tel_data_add_array_container(data, item, 0) < 0)
+            if (!item || rte_tel_data_add_array_container(data, item, 0) < 0) {
                 rte_tel_data_free(item);
+            }
             listed++;
         }
-        if (listed == LIST_MAX)
+        if (listed == LIST_MAX) {
             break;
+        }
         place = (thread + 1) << THREAD_SHIFT;
     }
     pthread_mutex_unlock(&app->tables_lock);
@@ -226,8 +238,9 @@ static struct rte_tel_data *describe_member(const struct og_target *target, enum
     const struct og_probe_self *last = &target->last;
     char incarnation[17];
 
-    if (!data)
+    if (!data) {
         return NULL;
+    }
     snprintf(incarnation, sizeof(incarnation), "%016llx", (unsigned long long)last->incarnation);
     rte_tel_data_start_dict(data);
     rte_tel_data_add_dict_string(data, "name", target->name);
@@ -259,8 +272,9 @@ static void key_of(const char *name, char *key, size_t size)
 {
     snprintf(key, size, "%s", name);
     for (char *c = key; *c; c++) {
-        if (!isalnum((unsigned char)*c))
+        if (!isalnum((unsigned char)*c)) {
             *c = '_';
+        }
     }
 }
 
@@ -272,8 +286,9 @@ static int members(const char *command, const char *parameters, struct rte_tel_d
     unsigned listed = 0;
 
     (void)command;
-    if (!read_offset(parameters, &skip))
+    if (!read_offset(parameters, &skip)) {
         return -1;
+    }
     rte_tel_data_start_dict(data);
     pthread_mutex_lock(&app->tables_lock);
     tables = atomic_load(&app->tables);
@@ -289,8 +304,9 @@ static int members(const char *command, const char *parameters, struct rte_tel_d
             }
             key_of(prober->targets[kind][id].name, key, sizeof(key));
             item = describe_member(&prober->targets[kind][id], kind, id, tables ? og_tables_spec(tables) : NULL);
-            if (!item || rte_tel_data_add_dict_container(data, key, item, 0) < 0)
+            if (!item || rte_tel_data_add_dict_container(data, key, item, 0) < 0) {
                 rte_tel_data_free(item);
+            }
             listed++;
         }
     }
@@ -315,8 +331,9 @@ static int shares(const char *command, const char *parameters, struct rte_tel_da
             const struct og_tables_spec *spec = og_tables_spec(tables);
             char key[160], *slash;
 
-            if (spec->services[service].protocol == 0 || !spec->site_names[site][0])
+            if (spec->services[service].protocol == 0 || !spec->site_names[site][0]) {
                 continue;
+            }
             key_of(spec->services[service].name, key, 64);
             slash = key + strlen(key);
             *slash = '/';
@@ -369,8 +386,9 @@ static void open_to_group(void)
     og_give_group(path, 0660);
     for (int level = 0; level < 2; level++) { /* .../dpdk/og-<role>, .../dpdk */
         slash = strrchr(path, '/');
-        if (!slash || slash == path)
+        if (!slash || slash == path) {
             return;
+        }
         *slash = '\0';
         og_give_group(path, 0750);
     }
@@ -395,13 +413,15 @@ bool og_telemetry_start(struct og_app *the_app, struct og_error *error)
     };
 
     app = the_app;
-    if (!app->options.telemetry)
+    if (!app->options.telemetry) {
         return true;
+    }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         int rc = rte_telemetry_register_cmd(commands[i].command, commands[i].answer, commands[i].help);
 
-        if (rc)
+        if (rc) {
             return og_fail(error, "telemetry: %s: %s", commands[i].command, strerror(-rc));
+        }
     }
     open_to_group();
     return true;

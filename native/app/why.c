@@ -52,21 +52,27 @@ static const char *read_question(const struct og_tables_spec *spec, const char *
     long number;
 
     memset(ask, 0, sizeof(*ask));
-    if (parameters && snprintf(text, sizeof(text), "%s", parameters) < (int)sizeof(text))
+    if (parameters && snprintf(text, sizeof(text), "%s", parameters) < (int)sizeof(text)) {
         port = strchr(text, ';');
-    if (port)
+    }
+    if (port) {
         service = strchr(port + 1, ';');
-    if (!service)
+    }
+    if (!service) {
         return "not <client address>;<client port>;<service>";
+    }
     *port++ = '\0';
     *service++ = '\0';
     number = read_number(port, UINT16_MAX);
-    if (inet_pton(AF_INET6, text, ask->flow.client) != 1)
+    if (inet_pton(AF_INET6, text, ask->flow.client) != 1) {
         return "client: not an IPv6 address";
-    if (number < 0)
+    }
+    if (number < 0) {
         return "port: not a number in 0..65535";
-    if (!read_service(spec, service, &ask->service))
+    }
+    if (!read_service(spec, service, &ask->service)) {
         return "service: there is none of this name or index";
+    }
     memcpy(ask->flow.vip, spec->services[ask->service].vip, sizeof(ask->flow.vip));
     ask->flow.client_port = htons((uint16_t)number);
     ask->flow.vip_port = spec->services[ask->service].port;
@@ -92,16 +98,18 @@ static void add_agents(struct rte_tel_data *data, const char *key, const struct 
 {
     struct rte_tel_data *list = rte_tel_data_alloc();
 
-    if (!list)
+    if (!list) {
         return;
+    }
     rte_tel_data_start_array(list, RTE_TEL_STRING_VAL);
     for (unsigned i = 0; i < n; i++) {
         const struct og_member *agent = og_tables_agent_by_id(tables, ids[i]);
 
         rte_tel_data_add_array_string(list, agent ? agent->name : "?");
     }
-    if (rte_tel_data_add_dict_container(data, key, list, 0) < 0)
+    if (rte_tel_data_add_dict_container(data, key, list, 0) < 0) {
         rte_tel_data_free(list);
+    }
 }
 
 static void add_hash(struct rte_tel_data *data, const struct og_app *app, const struct og_tables_spec *spec,
@@ -110,8 +118,9 @@ static void add_hash(struct rte_tel_data *data, const struct og_app *app, const 
     char hash[17], digest[65] = "";
 
     snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)ask->hash);
-    for (size_t i = 0; i < sizeof(spec->digest); i++)
+    for (size_t i = 0; i < sizeof(spec->digest); i++) {
         snprintf(digest + 2 * i, 3, "%02x", spec->digest[i]);
+    }
     rte_tel_data_add_dict_string(data, "service", spec->services[ask->service].name);
     rte_tel_data_add_dict_string(data, "hash", hash);
     rte_tel_data_add_dict_uint(data, "thread", (uint32_t)(og_flow_argument(ask->hash) >> 32) % app->options.threads);
@@ -143,8 +152,9 @@ static unsigned share_of(const struct og_app *app, const struct og_tables *table
     unsigned sum = 0;
     uint16_t site;
 
-    for (unsigned i = 0; (site = og_tables_spill(tables, ask->service, i)) != OG_NO_MEMBER; i++)
+    for (unsigned i = 0; (site = og_tables_spill(tables, ask->service, i)) != OG_NO_MEMBER; i++) {
         sum += app->shares.share[ask->service][site];
+    }
     return sum;
 }
 

@@ -43,8 +43,9 @@ static void *need(size_t alignment, size_t size)
 {
     void *memory = aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
 
-    if (!memory)
+    if (!memory) {
         die("out of memory");
+    }
     memset(memory, 0, size);
     return memory;
 }
@@ -103,8 +104,9 @@ static struct og_tables *build_tables(unsigned n_agents)
         snprintf(agents[i].name, sizeof(agents[i].name), "agent_w%u", i + 1);
     }
     tables = og_tables_build(&spec, error, sizeof(error));
-    if (!tables)
+    if (!tables) {
         die(error);
+    }
     return tables;
 }
 
@@ -129,12 +131,14 @@ static double run_once(const struct row *row, uint64_t *expected)
         const uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
 
         og_bench_traffic_fill(row->traffic);
-        if (row->call)
+        if (row->call) {
             row->call(row->plane, row->tables, row->traffic->refs, OG_BENCH_BURST, now_ns);
-        else
+        } else {
             __asm__ volatile("" ::: "memory"); /* the packets are written, though nobody reads them */
-        for (unsigned i = 0; i < OG_BENCH_BURST; i++)
+        }
+        for (unsigned i = 0; i < OG_BENCH_BURST; i++) {
             *expected += row->traffic->bufs[i].verdict == row->expected;
+        }
     }
     return (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / (double)(bursts * OG_BENCH_BURST);
 }
@@ -147,8 +151,9 @@ static struct result measure(const struct row *row, uint64_t *hits)
     uint64_t warm = 0;
 
     (void)run_once(row, &warm);
-    for (unsigned i = 0; i < runs; i++)
+    for (unsigned i = 0; i < runs; i++) {
         values[i] = run_once(row, &expected);
+    }
     if (expected < packets - packets / 1000) {
         fprintf(stderr, "og-bench: %s: %llu of %llu packets got the verdict expected (one got %s)\n", row->name,
                 (unsigned long long)expected, (unsigned long long)packets,
@@ -230,8 +235,9 @@ static struct og_router *make_router(uint64_t pins)
 
     config.pins_memory = og_memory_large(og_pins_bytes(pins), &kind);
     config.halfopen_memory = og_memory_large(og_halfopen_bytes(config.halfopen), &kind);
-    if (!config.pins_memory || !config.halfopen_memory || !og_router_init(router, &config, clock_ns(CLOCK_MONOTONIC)))
+    if (!config.pins_memory || !config.halfopen_memory || !og_router_init(router, &config, clock_ns(CLOCK_MONOTONIC))) {
         die("cannot make a router");
+    }
     return router;
 }
 
@@ -347,8 +353,9 @@ int main(int argc, char **argv)
     bench_pinned(1000, 16, "router, pinned, 1 k flows");
     bench_pinned(MILLION, 16, "router, pinned, 1 M flows");
     bench_pinned(MILLION, 0, "router, pinned to another site, 1 M flows");
-    if (!quick)
+    if (!quick) {
         bench_pinned(10 * MILLION, 16, "router, pinned, 10 M flows");
+    }
     bench_unpinned(OG_BENCH_SYN, OG_V_OFFERED, "router, SYN");
     bench_unpinned(OG_BENCH_ACK, OG_V_HUNT_1, "router, unknown flow");
     printf("\n  ],\n  \"tables\": [");

@@ -66,8 +66,9 @@ static const char *default_object(void)
     char self[1024];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
-    if (n < 0)
+    if (n < 0) {
         return "og_port.bpf.o";
+    }
     self[n] = '\0';
     snprintf(path, sizeof(path), "%s/../bpf/og_port.bpf.o", dirname(self));
     return path;
@@ -81,18 +82,22 @@ static bool add_destination(struct arguments *arguments, const char *text, uint3
     size_t length = slash ? (size_t)(slash - text) : strlen(text);
     static const uint8_t zero[8];
 
-    if (arguments->n_destinations == OG_PORT_MAX_DESTINATIONS || length >= sizeof(address))
+    if (arguments->n_destinations == OG_PORT_MAX_DESTINATIONS || length >= sizeof(address)) {
         return false;
-    if (prefix_length == 64 ? !slash || strcmp(slash, "/64") != 0 : slash != NULL)
+    }
+    if (prefix_length == 64 ? !slash || strcmp(slash, "/64") != 0 : slash != NULL) {
         return false;
+    }
     memcpy(address, text, length);
     address[length] = '\0';
     memset(destination, 0, sizeof(*destination));
     destination->prefix_length = prefix_length;
-    if (inet_pton(AF_INET6, address, destination->address) != 1)
+    if (inet_pton(AF_INET6, address, destination->address) != 1) {
         return false;
-    if (prefix_length == 64 && memcmp(destination->address + 8, zero, 8) != 0)
+    }
+    if (prefix_length == 64 && memcmp(destination->address + 8, zero, 8) != 0) {
         return false;
+    }
     arguments->n_destinations++;
     return true;
 }
@@ -116,17 +121,20 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             arguments->interface = optarg;
             break;
         case 'l':
-            if (!add_destination(arguments, optarg, 64))
+            if (!add_destination(arguments, optarg, 64)) {
                 return complain("--locator: not an IPv6 prefix of length 64: \"%s\"", optarg);
+            }
             arguments->has_locator = true;
             break;
         case 'v':
-            if (!add_destination(arguments, optarg, 128))
+            if (!add_destination(arguments, optarg, 128)) {
                 return complain("--vip: not an IPv6 address: \"%s\"", optarg);
+            }
             break;
         case 'm':
-            if (strcmp(optarg, "native") != 0 && strcmp(optarg, "generic") != 0)
+            if (strcmp(optarg, "native") != 0 && strcmp(optarg, "generic") != 0) {
                 return complain("--mode: neither native nor generic: \"%s\"", optarg);
+            }
             arguments->mode = optarg[0] == 'n' ? OG_STEERING_NATIVE : OG_STEERING_GENERIC;
             break;
         case 'p':
@@ -143,17 +151,20 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             return EXIT_USAGE;
         }
     }
-    if (optind < argc)
+    if (optind < argc) {
         return complain("unexpected argument: \"%s\"", argv[optind]);
-    if (!arguments->interface)
+    }
+    if (!arguments->interface) {
         return complain("--interface is missing");
+    }
     return EXIT_OK;
 }
 
 static int report(bool ok, const struct og_steering_error *error)
 {
-    if (ok)
+    if (ok) {
         return EXIT_OK;
+    }
     fprintf(stderr, "og-port: %s\n", error->text);
     return EXIT_FAILED;
 }
@@ -163,13 +174,16 @@ static int attach(struct arguments *arguments)
     struct og_steering_error error;
     bool changed;
 
-    if (!arguments->has_locator)
+    if (!arguments->has_locator) {
         return complain("attach: --locator is missing");
-    if (!arguments->object)
+    }
+    if (!arguments->object) {
         arguments->object = default_object();
+    }
     if (!og_steering_attach(arguments->interface, arguments->mode, arguments->object, arguments->pin_dir,
-                            arguments->destinations, arguments->n_destinations, &changed, &error))
+                            arguments->destinations, arguments->n_destinations, &changed, &error)) {
         return report(false, &error);
+    }
     printf("%s: %s mode, %zu destinations, %s\n", arguments->interface, og_steering_mode_name(arguments->mode),
            arguments->n_destinations, changed ? "changed" : "unchanged");
     return EXIT_OK;
@@ -180,8 +194,9 @@ static int detach(const struct arguments *arguments)
     struct og_steering_error error;
     bool changed;
 
-    if (!og_steering_detach(arguments->interface, arguments->pin_dir, &changed, &error))
+    if (!og_steering_detach(arguments->interface, arguments->pin_dir, &changed, &error)) {
         return report(false, &error);
+    }
     printf("%s: %s\n", arguments->interface, changed ? "detached" : "unchanged");
     return EXIT_OK;
 }
@@ -191,8 +206,9 @@ static void print_json_string(const char *text)
 {
     putchar('"');
     for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
+        if (*text == '"' || *text == '\\') {
             putchar('\\');
+        }
         putchar(*text);
     }
     putchar('"');
@@ -226,11 +242,12 @@ static void print_status_json(const struct arguments *arguments, const struct og
 
 static void print_status(const struct arguments *arguments, const struct og_steering_state *state)
 {
-    if (state->mode == OG_STEERING_NONE)
+    if (state->mode == OG_STEERING_NONE) {
         printf("%s: no XDP program\n", arguments->interface);
-    else
+    } else {
         printf("%s: %s program %u (%s), %s\n", arguments->interface, og_steering_mode_name(state->mode),
                state->program_id, state->program_name, state->ours ? "ours" : "not ours");
+    }
     for (size_t i = 0; i < state->n_destinations; i++) {
         printf("  steers ");
         print_destination(&state->destinations[i]);
@@ -247,10 +264,11 @@ static int status(const struct arguments *arguments)
     struct og_steering_state state;
     bool ok = og_steering_read(arguments->interface, arguments->pin_dir, &state, &error);
 
-    if (ok && arguments->json)
+    if (ok && arguments->json) {
         print_status_json(arguments, &state);
-    else if (ok)
+    } else if (ok) {
         print_status(arguments, &state);
+    }
     free(state.destinations);
     return report(ok, &error);
 }
@@ -279,13 +297,17 @@ int main(int argc, char **argv)
     }
     libbpf_set_print(quiet);
     code = parse(argc - 1, argv + 1, &arguments);
-    if (code != EXIT_OK)
+    if (code != EXIT_OK) {
         return code;
-    if (strcmp(argv[1], "attach") == 0)
+    }
+    if (strcmp(argv[1], "attach") == 0) {
         return attach(&arguments);
-    if (strcmp(argv[1], "detach") == 0)
+    }
+    if (strcmp(argv[1], "detach") == 0) {
         return detach(&arguments);
-    if (strcmp(argv[1], "status") == 0)
+    }
+    if (strcmp(argv[1], "status") == 0) {
         return status(&arguments);
+    }
     return complain("neither attach, detach nor status: \"%s\"", argv[1]);
 }

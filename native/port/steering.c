@@ -61,8 +61,9 @@ static bool interface_index(const char *interface, int *index, struct og_steerin
 
 static void attached_close(struct attached *now)
 {
-    if (now->fd >= 0)
+    if (now->fd >= 0) {
         close(now->fd);
+    }
     now->fd = -1;
 }
 
@@ -73,8 +74,9 @@ static bool attached_read(const char *interface, int index, struct attached *now
 
     memset(now, 0, sizeof(*now));
     now->fd = -1;
-    if (bpf_xdp_query(index, 0, &query))
+    if (bpf_xdp_query(index, 0, &query)) {
         return fail(error, "%s: cannot ask for its XDP program: %s", interface, strerror(errno));
+    }
     if (query.drv_prog_id || query.hw_prog_id) {
         now->mode = OG_STEERING_NATIVE;
         now->id = query.drv_prog_id ? query.drv_prog_id : query.hw_prog_id;
@@ -85,8 +87,9 @@ static bool attached_read(const char *interface, int index, struct attached *now
         return true;
     }
     now->fd = bpf_prog_get_fd_by_id(now->id);
-    if (now->fd < 0)
+    if (now->fd < 0) {
         return fail(error, "%s: cannot open XDP program %u: %s", interface, now->id, strerror(errno));
+    }
     now->info.map_ids = (uintptr_t)now->map_ids;
     now->info.nr_map_ids = sizeof(now->map_ids) / sizeof(now->map_ids[0]);
     if (bpf_obj_get_info_by_fd(now->fd, &now->info, &size)) {
@@ -114,8 +117,9 @@ static bool uses_map(const struct attached *now, uint32_t id)
     uint32_t known = now->info.nr_map_ids < N_MAPS + 1 ? now->info.nr_map_ids : N_MAPS + 1;
 
     for (uint32_t i = 0; i < known; i++) {
-        if (now->map_ids[i] == id)
+        if (now->map_ids[i] == id) {
             return true;
+        }
     }
     return false;
 }
@@ -134,21 +138,26 @@ static bool make_pin_dir(const char *pin_dir, struct og_steering_error *error)
     char path[512];
     struct statfs fs;
 
-    if (pin_dir[0] != '/' || strlen(pin_dir) >= sizeof(path))
+    if (pin_dir[0] != '/' || strlen(pin_dir) >= sizeof(path)) {
         return fail(error, "pin directory %s: must be an absolute path of less than %zu bytes", pin_dir, sizeof(path));
+    }
     snprintf(path, sizeof(path), "%s", pin_dir);
     for (char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-        if (slash)
+        if (slash) {
             *slash = '\0';
+        }
         /* Sysfs refuses directories: looking first gives the clear error below, not that of mkdir. */
-        if (access(path, F_OK) && mkdir(path, 0700) && errno != EEXIST && errno != EPERM)
+        if (access(path, F_OK) && mkdir(path, 0700) && errno != EEXIST && errno != EPERM) {
             return fail(error, "pin directory %s: %s" MOUNT_HINT, path, strerror(errno));
-        if (!slash)
+        }
+        if (!slash) {
             break;
+        }
         *slash = '/';
     }
-    if (statfs(pin_dir, &fs) || (uint32_t)fs.f_type != BPF_FS)
+    if (statfs(pin_dir, &fs) || (uint32_t)fs.f_type != BPF_FS) {
         return fail(error, "pin directory %s is not on a BPF file system" MOUNT_HINT, pin_dir);
+    }
     return true;
 }
 
@@ -162,24 +171,29 @@ static bool sync_destinations(int fd, const struct og_port_destination *wanted, 
     uint8_t value;
 
     for (size_t i = 0; i < n_wanted; i++) {
-        if (bpf_map_lookup_elem(fd, &wanted[i], &value) == 0)
+        if (bpf_map_lookup_elem(fd, &wanted[i], &value) == 0) {
             continue;
-        if (bpf_map_update_elem(fd, &wanted[i], &one, BPF_ANY))
+        }
+        if (bpf_map_update_elem(fd, &wanted[i], &one, BPF_ANY)) {
             return fail(error, "map destinations: cannot add entry %zu: %s", i, strerror(errno));
+        }
         *changed = true;
     }
     for (int rc = bpf_map_get_next_key(fd, NULL, &next); rc == 0; rc = bpf_map_get_next_key(fd, &key, &next)) {
         bool keep = false;
 
-        for (size_t i = 0; i < n_wanted && !keep; i++)
+        for (size_t i = 0; i < n_wanted && !keep; i++) {
             keep = memcmp(&wanted[i], &next, sizeof(next)) == 0;
-        if (!keep && n_stale < OG_PORT_MAX_DESTINATIONS)
+        }
+        if (!keep && n_stale < OG_PORT_MAX_DESTINATIONS) {
             stale[n_stale++] = next;
+        }
         key = next;
     }
     for (size_t i = 0; i < n_stale; i++) {
-        if (bpf_map_delete_elem(fd, &stale[i]) && errno != ENOENT)
+        if (bpf_map_delete_elem(fd, &stale[i]) && errno != ENOENT) {
             return fail(error, "map destinations: cannot delete an entry: %s", strerror(errno));
+        }
         *changed = true;
     }
     return true;
@@ -192,13 +206,16 @@ static bool up_to_date(const struct attached *now, const struct bpf_object *obje
     struct bpf_prog_info info = {0};
     uint32_t size = sizeof(info);
 
-    if (!is_steering_program(now) || now->mode != mode || bpf_obj_get_info_by_fd(program_fd, &info, &size))
+    if (!is_steering_program(now) || now->mode != mode || bpf_obj_get_info_by_fd(program_fd, &info, &size)) {
         return false;
-    if (memcmp(info.tag, now->info.tag, sizeof(info.tag)) != 0)
+    }
+    if (memcmp(info.tag, now->info.tag, sizeof(info.tag)) != 0) {
         return false;
+    }
     for (size_t i = 0; i < N_MAPS; i++) {
-        if (!uses_map(now, map_id(bpf_object__find_map_fd_by_name(object, map_names[i]))))
+        if (!uses_map(now, map_id(bpf_object__find_map_fd_by_name(object, map_names[i])))) {
             return false;
+        }
     }
     return true;
 }
@@ -211,17 +228,19 @@ static bool install(const char *interface, int index, const struct attached *now
 
     if (now->fd >= 0 && now->mode != mode) {
         /* The kernel keeps one mode per interface: the old program must go with its own flag first. */
-        if (bpf_xdp_detach(index, mode_flag(now->mode), NULL))
+        if (bpf_xdp_detach(index, mode_flag(now->mode), NULL)) {
             return fail(error, "%s: cannot remove the %s program: %s", interface, og_steering_mode_name(now->mode),
                         strerror(errno));
+        }
     } else if (now->fd >= 0) {
         options.old_prog_fd = now->fd;
         flags = mode_flag(mode) | XDP_FLAGS_REPLACE;
     }
-    if (bpf_xdp_attach(index, program_fd, flags, &options))
+    if (bpf_xdp_attach(index, program_fd, flags, &options)) {
         return fail(error, "%s: cannot attach in %s mode: %s%s", interface, og_steering_mode_name(mode),
                     strerror(errno),
                     mode == OG_STEERING_NATIVE ? " (driver without XDP, or MTU too large for it? --mode generic)" : "");
+    }
     return true;
 }
 
@@ -238,8 +257,9 @@ bool og_steering_attach(const char *interface, enum og_steering_mode mode, const
 
     *changed = false;
     if (!interface_index(interface, &index, error) || !make_pin_dir(pin_dir, error) ||
-        !attached_read(interface, index, &now, error))
+        !attached_read(interface, index, &now, error)) {
         return false;
+    }
     if (now.fd >= 0 && !is_steering_program(&now)) {
         fail(error, "%s: the XDP program \"%.16s\" (id %u, %s mode) is attached and is not ours", interface,
              now.info.name, now.id, og_steering_mode_name(now.mode));
@@ -261,11 +281,13 @@ bool og_steering_attach(const char *interface, enum og_steering_mode mode, const
              rc == -EINVAL ? " (maps of another version in the pin directory? og-port detach)" : "", strerror(-rc));
         goto out;
     }
-    if (!sync_destinations(bpf_object__find_map_fd_by_name(object, "destinations"), wanted, n_wanted, changed, error))
+    if (!sync_destinations(bpf_object__find_map_fd_by_name(object, "destinations"), wanted, n_wanted, changed, error)) {
         goto out;
+    }
     if (!up_to_date(&now, object, mode, bpf_program__fd(program))) {
-        if (!install(interface, index, &now, mode, bpf_program__fd(program), error))
+        if (!install(interface, index, &now, mode, bpf_program__fd(program), error)) {
             goto out;
+        }
         *changed = true;
     }
     ok = true;
@@ -281,8 +303,9 @@ bool og_steering_detach(const char *interface, const char *pin_dir, bool *change
     int index;
 
     *changed = false;
-    if (!interface_index(interface, &index, error) || !attached_read(interface, index, &now, error))
+    if (!interface_index(interface, &index, error) || !attached_read(interface, index, &now, error)) {
         return false;
+    }
     if (is_steering_program(&now)) {
         if (bpf_xdp_detach(index, mode_flag(now.mode), NULL)) {
             attached_close(&now);
@@ -295,10 +318,11 @@ bool og_steering_detach(const char *interface, const char *pin_dir, bool *change
         char path[512];
 
         snprintf(path, sizeof(path), "%s/%s", pin_dir, map_names[i]);
-        if (unlink(path) == 0)
+        if (unlink(path) == 0) {
             *changed = true;
-        else if (errno != ENOENT && errno != ENOTDIR)
+        } else if (errno != ENOENT && errno != ENOTDIR) {
             return fail(error, "%s: %s", path, strerror(errno));
+        }
     }
     return true;
 }
@@ -309,10 +333,12 @@ static void read_counters(int fd, uint64_t totals[OG_PORT_COUNTERS])
     uint64_t *values = cpus > 0 ? calloc((size_t)cpus, sizeof(*values)) : NULL;
 
     for (uint32_t which = 0; values && which < OG_PORT_COUNTERS; which++) {
-        if (bpf_map_lookup_elem(fd, &which, values))
+        if (bpf_map_lookup_elem(fd, &which, values)) {
             continue;
-        for (int cpu = 0; cpu < cpus; cpu++)
+        }
+        for (int cpu = 0; cpu < cpus; cpu++) {
             totals[which] += values[cpu];
+        }
     }
     free(values);
 }
@@ -322,11 +348,13 @@ static bool read_destinations(int fd, struct og_steering_state *state, struct og
     struct og_port_destination key, next;
 
     state->destinations = calloc(OG_PORT_MAX_DESTINATIONS, sizeof(*state->destinations));
-    if (!state->destinations)
+    if (!state->destinations) {
         return fail(error, "out of memory");
+    }
     for (int rc = bpf_map_get_next_key(fd, NULL, &next); rc == 0; rc = bpf_map_get_next_key(fd, &key, &next)) {
-        if (state->n_destinations < OG_PORT_MAX_DESTINATIONS)
+        if (state->n_destinations < OG_PORT_MAX_DESTINATIONS) {
             state->destinations[state->n_destinations++] = next;
+        }
         key = next;
     }
     return true;
@@ -340,15 +368,17 @@ bool og_steering_read(const char *interface, const char *pin_dir, struct og_stee
     bool ok = true;
 
     memset(state, 0, sizeof(*state));
-    if (!interface_index(interface, &index, error) || !attached_read(interface, index, &now, error))
+    if (!interface_index(interface, &index, error) || !attached_read(interface, index, &now, error)) {
         return false;
+    }
     state->mode = now.mode;
     state->program_id = now.id;
     memcpy(state->program_name, now.info.name, sizeof(state->program_name) - 1);
     fd = open_pinned(pin_dir, "xsks_map");
     state->ours = is_steering_program(&now) && fd >= 0 && uses_map(&now, map_id(fd));
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
     fd = open_pinned(pin_dir, "counters");
     if (fd >= 0) {
         read_counters(fd, state->counters);

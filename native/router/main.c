@@ -16,8 +16,9 @@ static bool draw_secret(struct og_cookie_secret *secret)
     static struct og_cookie_secret drawn;
     static bool done;
 
-    if (!done && getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn))
+    if (!done && getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn)) {
         return false;
+    }
     done = true;
     *secret = drawn;
     return true;
