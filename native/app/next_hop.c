@@ -16,6 +16,7 @@
 #include "app.h"
 
 #define REFRESH_MS 1000 /* also without an event: neighbours age silently */
+#define REQUEST_LEN 256 /* bytes of a request: two headers and an address */
 #define SETTLE_US 20000 /* events come in swarms: look once per swarm */
 #define NUD_USABLE (NUD_PERMANENT | NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_NOARP)
 
@@ -166,41 +167,43 @@ static bool ask(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t se
     return rc == MNL_CB_STOP;
 }
 
+/* Begins a request with the header of its type, `size` bytes of zeros: mnl_nlmsg_get_payload finds it. */
+static struct nlmsghdr *start_request(char *buffer, uint16_t type, uint16_t flags, size_t size)
+{
+    struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+    request->nlmsg_type = type;
+    request->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
+    (void)mnl_nlmsg_put_extra_header(request, size);
+    return request;
+}
+
 static bool ask_routes(struct mnl_socket *socket, struct look *look)
 {
-    char buffer[256];
-    struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-    struct rtmsg *route;
+    char buffer[REQUEST_LEN];
+    struct nlmsghdr *request = start_request(buffer, RTM_GETROUTE, NLM_F_DUMP, sizeof(struct rtmsg));
+    struct rtmsg *route = mnl_nlmsg_get_payload(request);
 
-    request->nlmsg_type = RTM_GETROUTE;
-    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    route = mnl_nlmsg_put_extra_header(request, sizeof(*route));
     route->rtm_family = AF_INET6;
     return ask(socket, request, see_route, look);
 }
 
 static bool ask_neighbours(struct mnl_socket *socket, struct look *look)
 {
-    char buffer[256];
-    struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-    struct ndmsg *neighbour;
+    char buffer[REQUEST_LEN];
+    struct nlmsghdr *request = start_request(buffer, RTM_GETNEIGH, NLM_F_DUMP, sizeof(struct ndmsg));
+    struct ndmsg *neighbour = mnl_nlmsg_get_payload(request);
 
-    request->nlmsg_type = RTM_GETNEIGH;
-    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    neighbour = mnl_nlmsg_put_extra_header(request, sizeof(*neighbour));
     neighbour->ndm_family = AF_INET6;
     return ask(socket, request, see_neighbour, look);
 }
 
 static bool ask_link(struct mnl_socket *socket, struct look *look)
 {
-    char buffer[256];
-    struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-    struct ifinfomsg *link;
+    char buffer[REQUEST_LEN];
+    struct nlmsghdr *request = start_request(buffer, RTM_GETLINK, NLM_F_ACK, sizeof(struct ifinfomsg));
+    struct ifinfomsg *link = mnl_nlmsg_get_payload(request);
 
-    request->nlmsg_type = RTM_GETLINK;
-    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
-    link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
     link->ifi_family = AF_UNSPEC;
     link->ifi_index = look->ifindex;
     return ask(socket, request, see_link, look);
@@ -209,13 +212,10 @@ static bool ask_link(struct mnl_socket *socket, struct look *look)
 /* Makes the kernel resolve, or confirm, the router's address: what sending a packet through the kernel would do. */
 static void ask_resolution(struct mnl_socket *socket, struct look *look)
 {
-    char buffer[256];
-    struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-    struct ndmsg *neighbour;
+    char buffer[REQUEST_LEN];
+    struct nlmsghdr *request = start_request(buffer, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE, sizeof(struct ndmsg));
+    struct ndmsg *neighbour = mnl_nlmsg_get_payload(request);
 
-    request->nlmsg_type = RTM_NEWNEIGH;
-    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-    neighbour = mnl_nlmsg_put_extra_header(request, sizeof(*neighbour));
     neighbour->ndm_family = AF_INET6;
     neighbour->ndm_ifindex = look->ifindex;
     neighbour->ndm_flags = NTF_USE;

@@ -279,10 +279,7 @@ static enum og_verdict judge(const struct og_moment *at, struct recall *recall, 
     if (verdict == OG_V_NONE) {
         verdict = judge_inner(at, recall, work);
     }
-    if (verdict != OG_V_NONE) {
-        return verdict;
-    }
-    return OG_V_NONE;
+    return verdict;
 }
 
 /* ---- stage 2: fetch ---------------------------------------------------------------------------------------------- */
