@@ -30,7 +30,7 @@ VIP = "2001:db8:1::80"
 FLOWS = 4096
 MAC = "02:00:00:00:00:01"
 BUSY = 1.8  # load average with the benchmark itself: above, caches and sibling threads were shared
-# ns per packet on one core, from issue to issue the same: what the picture marks.
+# ns per packet on one core: the marks in the picture.
 TARGETS = {
     "hasher": 30.0,
     "router, pinned, 1 M flows": 55.0,
