@@ -5,12 +5,15 @@ TOPOLOGY ?= failover
 ANSIBLE_ARGS ?=
 FUZZ_SECONDS ?= 600
 SCALE ?= 50 200
+# A folder of captures (*.pcap) for the tests of the data plane and the fuzzers; without one those tests are skipped.
+OG_VECTORS ?= $(wildcard ../shared/vectors)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+comma := ,
 BIN := .venv/bin
 STEP := scripts/step
 # failover: two sites; recovery: one. Any other is the name of a folder below inventories/.
@@ -28,7 +31,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 IN_BUILD := docker run --rm --init --cap-add ALL --cap-drop SYS_RESOURCE \
 	--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
 	--sysctl net.ipv6.conf.all.disable_ipv6=0 --sysctl net.ipv6.conf.default.disable_ipv6=0 \
-	$(if $(wildcard ../shared/vectors),--volume $(abspath ../shared/vectors):/shared/vectors:ro) \
+	$(if $(OG_VECTORS),--mount type=bind$(comma)source=$(abspath $(OG_VECTORS))$(comma)target=/vectors$(comma)readonly --env OG_VECTORS=/vectors) \
 	--volume $(CURDIR):/src --workdir /src --env PYTHONDONTWRITEBYTECODE=1 --env CI og-build:latest
 
 .PHONY: help bootstrap lab site images status smoke test unit lint native native-test bpf-test container-test lab-test drill-test \

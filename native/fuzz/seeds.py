@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seeds for the fuzzers: valid packets of every kind made by scapy, and what the tests know to be invalid.
 
-`python3 -m native.fuzz.seeds DIRECTORY` writes DIRECTORY/<fuzzer>/<name>. Captures in ../shared/vectors/ are added
-where that folder is present.
+`python3 -m native.fuzz.seeds DIRECTORY` writes DIRECTORY/<fuzzer>/<name>. Captures are added where
+OG_VECTORS names a folder of them.
 """
 
 from __future__ import annotations

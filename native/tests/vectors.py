@@ -1,31 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captures of segment routing and routing headers from public test trees, where their folder is present."""
+"""Captures of segment routing and routing headers from public test trees: the folder OG_VECTORS names, if any."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scapy.utils import PcapReader
 
-from native.tests.oglib import ROOT
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VECTORS = ROOT.parent / "shared" / "vectors"
-SKIP = f"no captures: {VECTORS} is not there"
+FOLDER = os.environ.get("OG_VECTORS", "")
+SKIP = "set OG_VECTORS to a folder of captures"
 ETHERNET = 1
 IPV6_TYPE = b"\x86\xdd"
 
 
 def captures() -> list[str]:
-    """Names of the captures; empty where there are none."""
-    return sorted(path.name for path in VECTORS.glob("*.pcap")) if VECTORS.is_dir() else []
+    """Names of the captures; empty without a folder. ValueError for one that has none."""
+    names = sorted(path.name for path in Path(FOLDER).glob("*.pcap")) if FOLDER else []
+    if FOLDER and not names:
+        raise ValueError(f"OG_VECTORS: no *.pcap in {FOLDER}")
+    return names
 
 
 def packets_of(name: str) -> Iterator[bytes]:
     """The captured packets as bytes from the IPv6 header on; at most 50 of one file."""
-    with PcapReader(str(VECTORS / name)) as reader:
+    with PcapReader(str(Path(FOLDER) / name)) as reader:
         for number, packet in enumerate(reader):
             if number == 50:
                 return
