@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from ansible.errors import AnsibleFilterError
 
 HEALTH_URL = "http://127.0.0.1:9441/health"
 CHECK = {"interval": "1s", "timeout": "1s"}
+# Names of Consul's keys whose values are secrets, and strings (retry_join) that carry one.
+SECRET_NAME = re.compile(r"^encrypt$|token|secret|password|passphrase|private_key", re.IGNORECASE)
+SECRET_TEXT = re.compile(r"(token|secret|password|passphrase|api_key)\w*=", re.IGNORECASE)
 
 
 def _capacity(value: object) -> dict[str, str]:
@@ -79,9 +83,41 @@ def og_consul_gateway(role: str, address: str, locator: str, weight: int = 100) 
     ]
 
 
+def _is_secret(name: str, value: object) -> bool:
+    return bool(SECRET_NAME.search(name)) and not isinstance(value, bool | int | float | None)
+
+
+def og_consul_has_secret(value: object) -> bool:
+    """Tell whether there is a secret anywhere in a piece of Consul's configuration."""
+    if isinstance(value, Mapping):
+        return any(_is_secret(str(name), item) or og_consul_has_secret(item) for name, item in value.items())
+    if isinstance(value, list):
+        return any(og_consul_has_secret(item) for item in value)
+    return isinstance(value, str) and bool(SECRET_TEXT.search(value))
+
+
+def og_consul_split(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return Consul's configuration as `open` and `secret`, which Consul merges again. A list is not split."""
+    parts: dict[str, dict[str, Any]] = {"open": {}, "secret": {}}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and not _is_secret(name, value):
+            inner = og_consul_split(value)
+            parts["open"][name] = inner["open"]
+            if inner["secret"]:
+                parts["secret"][name] = inner["secret"]
+        else:
+            parts["secret" if og_consul_has_secret({name: value}) else "open"][name] = value
+    return parts
+
+
 class FilterModule:
     """What Ansible looks for in a filter plugin."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"og_consul_services": og_consul_services, "og_consul_gateway": og_consul_gateway}
+        return {
+            "og_consul_services": og_consul_services,
+            "og_consul_gateway": og_consul_gateway,
+            "og_consul_split": og_consul_split,
+            "og_consul_has_secret": og_consul_has_secret,
+        }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,30 @@ def test_a_service_definition_consul_refuses_changes_nothing(site: Site) -> None
     assert "interval" in output
     assert site.agent.sh("cat /etc/consul.d/services.json") == before
     assert check_of(site)["Status"] == "passing"
+
+
+GOSSIP_KEYS = ("dGhlLWdvc3NpcC1rZXktb2YtdGhlLXRlc3Qtb25lISE=", "YW5vdGhlci1nb3NzaXAta2V5LW9mLXRoZS10ZXN0LSE=")
+
+
+def test_no_diff_shows_a_secret(site: Site) -> None:
+    """A host as an earlier release of the role left it, with the key in the base; then another key."""
+    only = ("--limit", "agent_w1", "--tags", "consul_configure,consul_install", "--diff", "--check")
+    new = '{"consul_config_extra": {"encrypt": "%s", "log_json": true}}'
+    site.agent.sh("mkdir /root/consul.d && cp -a /etc/consul.d/. /root/consul.d")
+    try:
+        old = site.agent.json("cat /etc/consul.d/consul.json") | {"encrypt": GOSSIP_KEYS[0]}
+        site.agent.sh(f"cat >/etc/consul.d/consul.json <<'EOF'\n{json.dumps(old)}\nEOF\nrm /etc/consul.d/secrets.json")
+        shown = site.play("upgraded", *only, "--extra-vars", new % GOSSIP_KEYS[0])
+        assert recap(shown)["agent_w1"][0] > 0
+        assert not [key for key in GOSSIP_KEYS if key in shown]
+        site.agent.sh("cp -a /root/consul.d/. /etc/consul.d")
+        site.agent.sh(f'echo \'{{"encrypt": "{GOSSIP_KEYS[0]}"}}\' >/etc/consul.d/secrets.json')
+        shown = site.play("another key", *only, "--extra-vars", new % GOSSIP_KEYS[1])
+        assert '+    "log_json": true' in shown  # the rest keeps its diff
+        assert not [key for key in GOSSIP_KEYS if key in shown]
+    finally:
+        site.agent.sh("cp -a /root/consul.d/. /etc/consul.d && rm -r /root/consul.d")
+    assert site.agent.sh("stat -c '%a %U:%G' /etc/consul.d/secrets.json").strip() == "640 root:consul"
 
 
 # ---- the service

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from filter_plugins.og_consul import og_consul_gateway, og_consul_services
+from filter_plugins.og_consul import og_consul_gateway, og_consul_has_secret, og_consul_services, og_consul_split
 
 WEB: dict[str, Any] = {"name": "web", "vip": "2001:db8:1::80", "protocol": "tcp", "port": 80}
 HERE = ("2001:db8:f001:31::2", "5f00:1:31::/64")
@@ -62,3 +62,34 @@ def test_wrong_values_are_named(service: dict[str, Any], weight: Any, message: s
 def test_a_role_without_a_health_daemon() -> None:
     with pytest.raises(AnsibleFilterError, match="og_role: `hasher` or `router` is wanted, not 'agent'"):
         og_consul_gateway("agent", *HERE)
+
+
+SECRET: dict[str, Any] = {
+    "encrypt": "HIDE",
+    "acl": {"tokens": {"agent": "HIDE", "managed_service_provider": [{"secret_id": "HIDE"}]}},
+    "connect": {"ca_config": {"private_key": "HIDE", "token": "HIDE"}},
+    "retry_join": ["provider=aws secret_access_key=HIDE"],
+    "services": [{"name": "web", "token": "HIDE"}],
+}
+OPEN: dict[str, Any] = {
+    "encrypt_verify_incoming": True,
+    "auto_encrypt": {"tls": True},
+    "acl": {"enabled": True, "enable_token_persistence": True, "tokens": None},
+    "connect": {"enabled": True, "ca_config": {}},
+    "retry_join_wan": ["2001:db8::1"],
+}
+
+
+def test_secrets_are_told_from_the_rest() -> None:
+    both = OPEN | SECRET | {"acl": OPEN["acl"] | SECRET["acl"], "connect": OPEN["connect"] | SECRET["connect"]}
+    parts = og_consul_split(both)
+    assert parts["secret"] == SECRET
+    assert "HIDE" not in str(parts["open"])
+    assert parts["open"] == OPEN | {"acl": {"enabled": True, "enable_token_persistence": True}}
+    assert og_consul_split(OPEN) == {"open": OPEN, "secret": {}}
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_a_secret_is_noticed_wherever_it_is(name: str) -> None:
+    assert og_consul_has_secret([{name: SECRET[name]}])
+    assert not og_consul_has_secret([OPEN])
