@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 # Kernel options, and what does not work without them. A host that does not tell its options is not judged by them.
+# `agent` is og_agent_mode: ebpf. The role og_agent tries what the mode `kernel` needs beyond these.
 OPTIONS: dict[str, dict[str, str]] = {
     "agent": {
+        "CONFIG_NET_CLS_BPF": "the agent's egress program (og_agent_mode: ebpf)",
+        "CONFIG_BPF_JIT": "the agent's programs at full speed (og_agent_mode: ebpf)",
+    },
+    "agent_kernel": {
         "CONFIG_IPV6_SEG6_LWTUNNEL": "SRv6 in the kernel (og_agent_mode: kernel)",
-        "CONFIG_NET_CLS_BPF": "the agent's egress program",
-        "CONFIG_BPF_JIT": "the agent's programs at full speed",
+        "CONFIG_NF_TABLES": "nftables, which guards the SIDs (og_agent_mode: kernel)",
     },
     "gateway": {"CONFIG_XDP_SOCKETS": "the data plane's port (og_dataplane_port: af_xdp)"},
 }
@@ -92,6 +96,7 @@ class _Checker:
         self.wanted = wanted
         self.role = str(wanted["role"])
         self.is_gateway = self.role in ("hasher", "router")
+        self.agent_mode = str(wanted["agent_mode"]) if self.role == "agent" else ""
         self.problems: list[str] = []
 
     def say(self, what: str, where: str, how: str) -> None:
@@ -102,7 +107,7 @@ class _Checker:
         return self.facts.values.get(key, "")
 
     def kernel(self) -> None:
-        """New enough, with SRv6, and BTF where programs read kernel structures."""
+        """New enough, with SRv6 and the options that this role, or mode of the agent, needs."""
         if _version(self.value("kernel")) < _version(str(self.wanted["kernel_min"])):
             self.say(
                 f"Linux {self.value('kernel')} is older than {self.wanted['kernel_min']}",
@@ -117,13 +122,7 @@ class _Checker:
                 "the kernel's option CONFIG_IPV6_SEG6_LWTUNNEL",
                 "Use a kernel that has it, such as Debian's.",
             )
-        if self.role == "agent" and not self.value("btf"):
-            self.say(
-                "no /sys/kernel/btf/vmlinux: the agent's programs find kernel fields by it",
-                "the kernel's option CONFIG_DEBUG_INFO_BTF",
-                "Use a kernel that has it, such as Debian's.",
-            )
-        kind = "gateway" if self.is_gateway else self.role
+        kind = "gateway" if self.is_gateway else "agent_kernel" if self.agent_mode == "kernel" else self.role
         for name, reason in OPTIONS.get(kind, {}).items():
             if name == "CONFIG_XDP_SOCKETS" and self.wanted["port"] != "af_xdp":
                 continue
@@ -279,8 +278,8 @@ class _Checker:
 def og_host_problems(lines: Iterable[str], wanted: Mapping[str, Any]) -> list[str]:
     """Return the problems of a host; empty if there are none.
 
-    `lines` is what host_facts.sh printed. `wanted` holds role, port, interface, pci_address, mtu, sets_port, hugepages,
-    cpus, threads, kernel_min, free_mb, and flow_seed where it is given.
+    `lines` is what host_facts.sh printed. `wanted` holds role, agent_mode, port, interface, pci_address, mtu,
+    sets_port, hugepages, cpus, threads, kernel_min, free_mb, and flow_seed where it is given.
     """
     checker = _Checker(read_facts(lines), wanted)
     for check in (
@@ -297,9 +296,17 @@ def og_host_problems(lines: Iterable[str], wanted: Mapping[str, Any]) -> list[st
     return checker.problems
 
 
+def og_host_notes(lines: Iterable[str], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what will work less well on a host, and is no reason to stop. Arguments as of og_host_problems."""
+    checker = _Checker(read_facts(lines), wanted)
+    if checker.agent_mode == "ebpf" and not checker.value("btf"):
+        return ["no /sys/kernel/btf/vmlinux (the kernel's option CONFIG_DEBUG_INFO_BTF): load-aware accept will be off"]
+    return []
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"og_host_problems": og_host_problems}
+        return {"og_host_problems": og_host_problems, "og_host_notes": og_host_notes}

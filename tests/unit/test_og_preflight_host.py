@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from filter_plugins.og_preflight_host import og_host_problems, read_facts
+from filter_plugins.og_preflight_host import og_host_notes, og_host_problems, read_facts
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/og_preflight/files/host_facts.sh"
 PCI = "0000:3b:00.0"
@@ -35,6 +35,7 @@ HOST = {
 }
 WANTED: dict[str, Any] = {
     "role": "hasher",
+    "agent_mode": "ebpf",
     "port": "pci",
     "interface": "bond0",
     "pci_address": PCI,
@@ -68,7 +69,17 @@ def test_a_container_has_no_clock_and_no_kernel_options_of_its_own() -> None:
     [
         ({"kernel": "6.1.0-40-amd64"}, {}, ["Linux 6.1.0-40-amd64 is older than 6.12", "og_preflight_kernel_min"]),
         ({"seg6": None}, {}, ["knows no SRv6", "CONFIG_IPV6_SEG6_LWTUNNEL"]),
-        ({"btf": None}, {"role": "agent"}, ["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"]),
+        ({"option": "CONFIG_NET_CLS_BPF=n"}, {"role": "agent"}, ["CONFIG_NET_CLS_BPF is off", "og_agent_mode: ebpf"]),
+        (
+            {"option": "CONFIG_IPV6_SEG6_LWTUNNEL=n"},
+            {"role": "agent", "agent_mode": "kernel"},
+            ["CONFIG_IPV6_SEG6_LWTUNNEL is off", "og_agent_mode: kernel"],
+        ),
+        (
+            {"option": "CONFIG_NF_TABLES=n"},
+            {"role": "agent", "agent_mode": "kernel"},
+            ["CONFIG_NF_TABLES is off", "og_agent_mode: kernel"],
+        ),
         ({"option": "CONFIG_XDP_SOCKETS=n"}, {"port": "af_xdp"}, ["CONFIG_XDP_SOCKETS is off"]),
         ({"memory_kb": "500000"}, {"hugepages": 0}, ["488 MiB of memory"]),
         ({"hugepages": None}, {}, ["no hugepages", "og_dataplane_hugepages: 1024"]),
@@ -97,6 +108,29 @@ def test_one_problem_is_told_once(host: dict[str, str | None], wanted: dict[str,
     for text in said:
         assert text in problem
     assert ". Set by " in problem
+
+
+@pytest.mark.parametrize("option", ["CONFIG_NET_CLS_BPF=n", "CONFIG_BPF_JIT=n"])
+def test_an_agent_without_ebpf_needs_none_of_it(option: str) -> None:
+    wanted = WANTED | {"role": "agent", "agent_mode": "kernel"}
+    facts = HOST | {"option": option}
+    del facts["btf"]
+    lines = [f"{key} {value}" for key, value in facts.items()]
+    assert og_host_problems(lines, wanted) == []
+    assert og_host_notes(lines, wanted) == []
+
+
+def test_the_agent_s_own_programs_need_no_srv6_in_the_kernel() -> None:
+    assert problems({"option": "CONFIG_IPV6_SEG6_LWTUNNEL=n"}, role="agent") == []
+
+
+def test_missing_type_information_is_told_and_stops_nothing() -> None:
+    lines = [f"{key} {value}" for key, value in HOST.items() if key != "btf"]
+    assert problems({"btf": None}, role="agent") == []
+    (note,) = og_host_notes(lines, WANTED | {"role": "agent"})
+    assert "CONFIG_DEBUG_INFO_BTF" in note
+    assert "load-aware accept will be off" in note
+    assert og_host_notes(lines, WANTED) == []  # a gateway node reads none
 
 
 def test_a_port_that_a_role_sets_up_may_be_anything_now() -> None:

@@ -19,7 +19,7 @@ echo "machine $(uname -m)"
 echo "processors $(getconf _NPROCESSORS_CONF)"
 echo "container $(systemd-detect-virt --container 2>/dev/null || true)"
 (. /etc/os-release && echo "system $ID ${VERSION_ID-}")
-for name in CONFIG_IPV6_SEG6_LWTUNNEL CONFIG_IPV6_SEG6_BPF CONFIG_XDP_SOCKETS CONFIG_NET_CLS_BPF CONFIG_BPF_JIT; do
+for name in CONFIG_IPV6_SEG6_LWTUNNEL CONFIG_NF_TABLES CONFIG_XDP_SOCKETS CONFIG_NET_CLS_BPF CONFIG_BPF_JIT; do
     echo "option $(option $name)"
 done
 [ -e /proc/sys/net/ipv6/conf/all/seg6_enabled ] && echo "seg6 yes"
