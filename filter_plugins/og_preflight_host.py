@@ -46,7 +46,7 @@ class Facts:
     options: dict[str, str] = field(default_factory=dict)
     free_mb: dict[str, int] = field(default_factory=dict)
     listeners: dict[int, set[str]] = field(default_factory=dict)
-    pci_interfaces: list[str] = field(default_factory=list)
+    pci_interfaces: list[str] = field(default_factory=list)  # and the bonds or bridges they are in
 
 
 def read_facts(lines: Iterable[str]) -> Facts:
@@ -65,7 +65,7 @@ def read_facts(lines: Iterable[str]) -> Facts:
                 case "listener":
                     number, _, program = value.partition(" ")
                     facts.listeners.setdefault(int(number), set()).add(program)
-                case "pci_interface":
+                case "pci_interface" | "pci_master":
                     facts.pci_interfaces.append(value)
                 case _:
                     facts.values[key] = value
@@ -223,8 +223,9 @@ class _Checker:
                 "Switch it on; on Intel boot with intel_iommu=on.",
             )
         if interface in self.facts.pci_interfaces:
+            names = dict.fromkeys((self.facts.pci_interfaces[0], interface))
             self.say(
-                f"{address} is {interface}, by which the host itself is reached: vfio-pci would take it away",
+                f"{address} is {' in '.join(names)}, by which the host itself is reached: vfio-pci would take it away",
                 "og_dataplane_pci_address and og_data_port",
                 "Give the data plane another port, or use af_xdp.",
             )

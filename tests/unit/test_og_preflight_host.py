@@ -96,6 +96,11 @@ def test_a_container_has_no_clock_and_no_kernel_options_of_its_own() -> None:
         ({"vfio": None}, {}, ["no vfio-pci", "og_dataplane_port"]),
         ({"pci_iommu": None}, {}, ["no IOMMU group", "intel_iommu=on"]),
         ({"pci_interface": "bond0"}, {}, [f"{PCI} is bond0", "og_data_port"]),
+        (
+            {"pci_interface": "eno1", "pci_master": "bond0"},
+            {},
+            [f"{PCI} is eno1 in bond0, by which", "og_dataplane_pci_address and og_data_port"],
+        ),
         ({"free_mb": "/opt/og 1000"}, {}, ["/opt/og has 1000 MiB free", "og_preflight_free_mb"]),
         ({"time": "no"}, {}, ["the clock is not synchronised", "chrony"]),
         ({"listener": "179 bird"}, {}, ["TCP port 179 is taken by bird", "gobgpd"]),

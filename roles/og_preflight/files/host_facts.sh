@@ -37,7 +37,9 @@ if [ -n "$OG_PCI_ADDRESS" ] && [ -e "/sys/bus/pci/devices/$OG_PCI_ADDRESS" ]; th
     driver=$(readlink -f "/sys/bus/pci/devices/$OG_PCI_ADDRESS/driver")
     echo "pci_driver ${driver##*/}"
     for path in "/sys/bus/pci/devices/$OG_PCI_ADDRESS"/net/*; do
-        [ -e "$path" ] && echo "pci_interface ${path##*/}"
+        [ -e "$path" ] || continue
+        echo "pci_interface ${path##*/}"
+        [ -e "$path/master" ] && master=$(readlink -f "$path/master") && echo "pci_master ${master##*/}"
     done
     ls "/sys/bus/pci/devices/$OG_PCI_ADDRESS/iommu_group" >/dev/null 2>&1 && echo "pci_iommu yes"
 fi
