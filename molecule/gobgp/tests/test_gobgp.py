@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.services.nodes import wait_for
+from tests.services.nodes import ROOT, wait_for
 
 ADDRESS = "2001:db8:f001:11::2"
 LOCATOR = "5f00:1:11::/64"
@@ -62,6 +62,30 @@ def test_stop_withdraws_and_start_brings_the_session_back(node, neighbour):
     node.check_output("systemctl stop gobgpd")
     wait_for("no route", lambda: next_hop(neighbour, VIP) == [])
     node.check_output("systemctl start gobgpd")
+    wait_for("the session is back", lambda: session(neighbour) == "Established")
+
+
+def restart(node, wait_s):
+    """Run what the role runs on one node after the other."""
+    return node.run("python3 -c %s %s", (ROOT / "roles/gobgp/files/restart.py").read_text(), str(wait_s))
+
+
+def test_the_role_s_restart_ends_with_the_session_established(node, neighbour):
+    wait_for("the session", lambda: session(neighbour) == "Established")
+    pid = node.service("gobgpd").systemd_properties["MainPID"]
+    done = restart(node, 90)
+    assert (done.rc, done.stderr) == (0, "")
+    assert node.service("gobgpd").systemd_properties["MainPID"] != pid
+    assert "ESTABLISHED" in node.check_output(f"{GOBGP} neighbor 2001:db8:f001:11::1").upper()
+
+
+def test_the_role_s_restart_tells_what_nobody_announces_again(node, neighbour):
+    wait_for("the session", lambda: session(neighbour) == "Established")
+    node.check_output(f"{GOBGP} global rib add {VIP} -a ipv6")
+    done = restart(node, 1)
+    assert done.rc == 1
+    assert "1 s after the restart of GoBGP: " in done.stderr
+    assert f"not announced again: {VIP}" in done.stderr
     wait_for("the session is back", lambda: session(neighbour) == "Established")
 
 

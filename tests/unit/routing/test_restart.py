@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a restart of GoBGP or Consul waits for (roles/*/files/restart.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+
+
+def program(role: str) -> ModuleType:
+    name = f"{role}_restart"
+    spec = importlib.util.spec_from_file_location(name, ROLES / role / "files/restart.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+gobgp, consul = program("gobgp"), program("consul")
+A, B, VIP = "2001:db8:f001:11::a", "2001:db8:f001:11::b", "2001:db8:1::80/128"
+
+
+def neighbor(address: str, state: int) -> dict[str, Any]:
+    return {"conf": {"neighbor_address": address}, "state": {"neighbor_address": address, "session_state": state}}
+
+
+def test_gobgp_s_answers_are_read() -> None:
+    learned = {"2001:db8:2::/48": [{"attrs": [{"type": 14, "nexthop": A}]}]}
+    own = {VIP: [{"attrs": [{"type": 1, "value": 2}, {"type": 14, "nexthop": "::"}]}]}
+    view = gobgp.read([neighbor(A, 6), neighbor(B, 3)], own | learned)
+    assert view == gobgp.View(frozenset({A}), frozenset({VIP}))
+
+
+@pytest.mark.parametrize(
+    ("sessions", "prefixes", "configured", "said"),
+    [
+        ({A, B}, {VIP}, {A, B}, ""),
+        ({A}, {VIP}, {A, B}, f"no session with {B}"),
+        ({A}, {VIP}, {A}, ""),  # taken out of the configuration
+        ({A, B}, set(), {A, B}, f"not announced again: {VIP}"),
+        (set(), set(), {A, B}, f"no session with {A}, {B}; not announced again: {VIP}"),
+    ],
+)
+def test_gobgp_is_waited_for(sessions: set[str], prefixes: set[str], configured: set[str], said: str) -> None:
+    before = gobgp.View(frozenset({A, B}), frozenset({VIP}))
+    now = gobgp.View(frozenset(sessions), frozenset(prefixes))
+    assert gobgp.missing(before, now, frozenset(configured)) == said
+    assert not gobgp.missing(gobgp.View(), now, frozenset(configured))  # nothing was there, nothing is waited for
+
+
+def test_consul_is_waited_for() -> None:
+    checks = {"web": {"Status": "passing"}, "dns": {"Status": "critical"}}
+    before = consul.read("[::1]:8300", checks)
+    assert consul.missing(before, before) == ""
+    assert consul.missing(before, consul.read("", checks)) == "no leader is known"
+    later = consul.read("[::1]:8300", checks | {"web": {"Status": "critical"}})
+    assert consul.missing(before, later) == "not passing again: web"
+    assert consul.missing(before, consul.read("[::1]:8300", {})) == ""  # its service was taken away
