@@ -47,15 +47,15 @@ options:
         description: Destination, or the SIDs. IPv4 only with O(routes[].encap) and for discard routes.
         type: str
         required: true
-      table: &table
+      table:
         description: Routing table by number.
         type: int
         default: 254
-      metric: &metric
+      metric:
         description: Metric; of two routes for one prefix the lower one is used.
         type: int
         default: 1024
-      type: &type
+      type:
         description:
           - V(unicast) needs either O(routes[].encap) or O(routes[].seg6local).
           - V(local) delivers to this host. The others end packets here, silently or with an ICMP error.
@@ -133,11 +133,18 @@ options:
             type: bool
             default: false
   prefix:
-    description: A single route, instead of O(routes), with the options below.
+    description: A single route, instead of O(routes), with the options below, which O(routes) excludes.
     type: str
-  table: *table
-  metric: *metric
-  type: *type
+  table:
+    description: Routing table by number, V(254) unless told otherwise.
+    type: int
+  metric:
+    description: Metric, V(1024) unless told otherwise; of two routes for one prefix the lower one is used.
+    type: int
+  type:
+    description: As O(routes[].type); V(unicast) unless told otherwise.
+    type: str
+    choices: [unicast, local, blackhole, unreachable, prohibit]
   device: *device
   gateway: *gateway
   encap: *encap
@@ -282,7 +289,7 @@ ARGUMENTS = {
     "protocol": {"type": "int", "default": PROTOCOL},
     "purge": {"type": "bool", "default": False},
     "netns": {"type": "str"},
-} | ROUTE
+} | {name: {key: value for key, value in option.items() if key != "default"} for name, option in ROUTE.items()}
 
 
 def to_routes(parameters: dict[str, Any]) -> list[Route]:
@@ -344,7 +351,7 @@ def main() -> None:
         ARGUMENTS,
         supports_check_mode=True,
         required_one_of=[("routes", "prefix")],
-        mutually_exclusive=[("routes", name) for name in ("prefix", "device", "gateway", "encap", "seg6local")],
+        mutually_exclusive=[("routes", name) for name in ("prefix", *ROUTE)],  # so these have no default
     )
     if MISSING is not None:
         module.fail_json(msg=missing_required_lib("pyroute2 (0.7 or later)"), exception=MISSING)

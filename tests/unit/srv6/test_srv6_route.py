@@ -269,6 +269,14 @@ def test_wrong_input_changes_nothing(
     assert kernel_routes(space) == []
 
 
+@pytest.mark.parametrize("option", [{"table": 100}, {"metric": 7}, {"type": "blackhole"}])
+def test_options_of_a_single_route_do_not_go_with_a_list(space: str, run: Run, option: dict[str, Any]) -> None:
+    answer = run(unicast({"seg6local": {"action": "End"}}), **option)
+    assert answer["failed"] is True
+    assert f"parameters are mutually exclusive: routes|{next(iter(option))}" in answer["msg"]
+    assert kernel_routes(space) == []
+
+
 def test_without_permission_one_clear_message(space: str) -> None:
     """The module as a program, inside the namespace, with CAP_NET_ADMIN taken away."""
     arguments = {"ANSIBLE_MODULE_ARGS": unicast({"seg6local": {"action": "End"}})}
