@@ -252,6 +252,11 @@ def write(module: AnsibleModule, path: str, content: str) -> None:
     """Replace the file in one step."""
     if not Path(path).parent.is_dir():
         fail(module, msg=f"{path}: the directory does not exist")
+    try:
+        with tempfile.TemporaryFile(dir=Path(path).parent):
+            pass  # the move needs a file there; its own words are many
+    except OSError as error:
+        fail(module, msg=f"{path}: {error.strerror}; nothing was changed")
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=module.tmpdir, delete=False) as file:
         file.write(content)
     module.atomic_move(file.name, path)

@@ -18,6 +18,7 @@ from ansible.module_utils.og_setns import inside
 from ansible.module_utils.testing import patch_module_args
 
 from library import veth_link
+from tests.unit.conftest import program
 
 pytestmark = [
     pytest.mark.netns,
@@ -175,6 +176,20 @@ def test_another_device_of_that_name_stops_everything(spaces: tuple[str, str, st
     assert answer["failed"] is True
     assert f"netns:{right}:fab0 exists and is no veth but bridge" in answer["msg"]
     assert "y" not in ip("-n", other, "-br", "link").split()
+
+
+def test_without_permission_one_clear_message(spaces: tuple[str, str, str]) -> None:
+    """The module as a program that may enter namespaces and change nothing in them."""
+    left, right, _ = spaces
+    command = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    module = program("veth_link", {"links": [cable(left, right)]})
+    done = subprocess.run([*command, *module], capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert f"create netns:{left}:to-right -- netns:{right}:fab0: " in answer["msg"]
+    assert "Operation not permitted" in answer["msg"]
+    assert "to-right" not in ip("-n", left, "-br", "link")
+    assert "fab0" not in ip("-n", right, "-br", "link")
 
 
 @pytest.mark.parametrize(

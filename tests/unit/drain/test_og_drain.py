@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shlex
 import socket
 import stat
 import subprocess
@@ -39,7 +40,7 @@ from hypothesis import strategies as st
 
 from filter_plugins.og_drain import og_drain_problems
 from library import og_drain
-from tests.unit.conftest import ROOT
+from tests.unit.conftest import READ_ONLY, ROOT
 
 Run = Callable[..., dict[str, Any]]
 
@@ -430,6 +431,26 @@ def test_a_hasher_without_its_daemon_or_program(run: Run, tmp_path: Path) -> Non
     assert "Is og-health.service running?" in run(**hasher, health_url="http://127.0.0.1:9/health")["msg"]
     answer = run(**hasher, health_program="/none/og-health")
     assert answer["msg"] == "health_program: /none/og-health does not exist; nothing was changed"
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+def test_a_hasher_whose_drain_file_cannot_be_written(run: Run, standin: Standin, tmp_path: Path) -> None:
+    """og-health itself, started where the directory of its drain file is read-only."""
+    telemetry(tmp_path / "telemetry", lambda _: {"steered": 5})
+    place, config, health = tmp_path / "run", tmp_path / "health.json", tmp_path / "og-health"
+    place.mkdir()
+    drain_file = place / "health.drain"
+    options = {"role": "hasher", "heartbeat": "/nowhere", "locator": "5f00:1:11::/64", "drain_file": str(drain_file)}
+    config.write_text(json.dumps(options))
+    command = [*READ_ONLY, str(place), sys.executable, "-m", "og.health", "--config", str(config)]
+    health.write_text(f'#!/bin/sh\ncd {ROOT} && exec {shlex.join(command)} "$@"\n')
+    health.chmod(health.stat().st_mode | stat.S_IXUSR)
+    answer = run(name="ogh_w1", kind="hasher", health_program=str(health))
+    assert answer["failed"] is True
+    assert answer["msg"] == f"{health}: og-health: {drain_file}: Read-only file system"
+    assert not drain_file.exists()
+    assert standin.keys == {}
 
 
 def test_consul_that_refuses(run: Run, standin: Standin, status: Callable[[int], None]) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import threading
 import time
 
@@ -14,6 +16,7 @@ from library import og_policy, og_policy_info
 from og.control.daemon import Daemon, Stop
 from og.jsonsock import Server
 from og.policy.check import load_policy
+from tests.unit.conftest import READ_ONLY, program
 from tests.unit.control.builders import config
 
 GOOD = "version: 1\ndrain: [agent_w1]\n"
@@ -106,6 +109,26 @@ def test_validate_only(run, tmp_path):
 
 def test_no_directory(run, tmp_path):
     assert "the directory does not exist" in run(GOOD, path=str(tmp_path / "none" / "policy.yml"))["msg"]
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_read_only_place_changes_nothing(tmp_path, there):
+    """The module as a program, in a mount namespace of its own in which the directory is read-only."""
+    place = tmp_path / "etc"
+    place.mkdir()
+    if there:
+        (place / "policy.yml").write_text("version: 1\n")
+    arguments = {"content": GOOD, "path": str(place / "policy.yml"), "services": ["web"]}
+    arguments["control_socket"] = str(tmp_path / "control.sock")
+    command = [*READ_ONLY, str(place), *program("og_policy", arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert answer["failed"]
+    assert answer["msg"] == f"{place}/policy.yml: Read-only file system; nothing was changed"
+    assert [path.read_text() for path in place.iterdir()] == (["version: 1\n"] if there else [])
 
 
 def test_without_its_requirements(run, tmp_path, monkeypatch):

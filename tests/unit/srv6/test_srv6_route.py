@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from library import srv6_route, srv6_route_info
-from tests.unit.conftest import ROOT
+from tests.unit.conftest import ROOT, program
 from tests.unit.srv6.words import BODIES, TYPES, line, route_sets, unicast
 
 if TYPE_CHECKING:
@@ -279,15 +279,9 @@ def test_options_of_a_single_route_do_not_go_with_a_list(space: str, run: Run, o
 
 def test_without_permission_one_clear_message(space: str) -> None:
     """The module as a program, inside the namespace, with CAP_NET_ADMIN taken away."""
-    arguments = {"ANSIBLE_MODULE_ARGS": unicast({"seg6local": {"action": "End"}})}
-    code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import ansible.module_utils as u; "
-        f"u.__path__.append({str(ROOT / 'module_utils')!r}); from ansible.module_utils import basic; "
-        f"basic._ANSIBLE_ARGS = {json.dumps(arguments).encode()!r}; basic._ANSIBLE_PROFILE = 'legacy'; "
-        "from library import srv6_route; srv6_route.main()"
-    )
     command = ["ip", "netns", "exec", space, "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
-    done = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    module = program("srv6_route", unicast({"seg6local": {"action": "End"}}))
+    done = subprocess.run([*command, *module], capture_output=True, text=True, check=False)
     answer = json.loads(done.stdout)
     assert done.returncode == 1
     assert answer["msg"] == (
