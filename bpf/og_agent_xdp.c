@@ -143,7 +143,7 @@ static __always_inline int og_send_on(struct ethhdr *ethernet, struct og_outer *
     return og_end(counter);
 }
 
-/* Only what was taken because it is known, or new, teaches the routers where the flow is; never a reset (DESIGN 3). */
+/* Only what was taken because it is known, or new, teaches the routers where the flow is; never a reset. */
 static __always_inline int og_reply_is_wanted(const struct og_inner *inner, enum og_counter taken)
 {
     const struct og_tcp *tcp = inner->transport;

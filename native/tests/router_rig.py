@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A router on a bench: packets made by scapy go in, what comes out is compared with packets made by scapy.
 
-The servers here are Python too: they answer along the way back as the wire contract says (og_wire.h, DESIGN section 2).
+The servers here are Python too: they answer along the way back as the wire contract says (og_wire.h).
 """
 
 from __future__ import annotations

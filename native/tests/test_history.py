@@ -107,6 +107,6 @@ def loss(og: OgLibrary, total: int, drained: int) -> float:
 
 
 def test_loss_after_servers_were_drained_one_by_one(og: OgLibrary) -> None:
-    """DESIGN section 3: 5 of 10 servers cost nothing, 24 of 48 less than 1 % (with three whole tables: 20 %, 45 %)."""
+    """5 of 10 servers cost nothing, 24 of 48 less than 1 % (with three whole tables: 20 %, 45 %)."""
     assert loss(og, 10, 5) == 0
     assert loss(og, 48, 24) < 0.012

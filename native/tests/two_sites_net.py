@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two sites in memory: real routers (the library), servers that know their flows, and the wires between them.
 
-Servers follow the wire contract (DESIGN section 2): K takes what it knows, N a new connection, F whatever comes; the
-rest goes to the next segment, and a pinned packet that is not known goes back as a Miss.
+Servers follow the wire contract (native/lib/og_wire.h): K takes what it knows, N a new connection, F whatever comes;
+the rest goes to the next segment, and a pinned packet that is not known goes back as a Miss.
 """
 
 from __future__ import annotations

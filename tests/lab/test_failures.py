@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold when something breaks (DESIGN section 4), in the clients' own view. Every test undoes what it did."""
+"""What must hold when something breaks (docs/architecture.md), as clients see it. Every test undoes what it did."""
 
 from __future__ import annotations
 
