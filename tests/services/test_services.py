@@ -111,6 +111,48 @@ def test_a_service_definition_consul_refuses_changes_nothing(site: Site) -> None
     assert check_of(site)["Status"] == "passing"
 
 
+def consul_pids(site: Site) -> list[str]:
+    return [node.sh("systemctl show --property MainPID --value consul").strip() for node in (site.monitor, site.agent)]
+
+
+def test_a_changed_setting_restarts_and_waits(site: Site) -> None:
+    before = consul_pids(site)
+    shown = site.play("setting", "--tags", "consul", "--extra-vars", '{"consul_log_level": "INFO"}')
+    server, client = shown.index("restart the servers that are due"), shown.index("restart the clients that are due")
+    assert server < client
+    assert "changed: [mon_w1]" in shown[server:client]
+    assert all(old != new for old, new in zip(before, consul_pids(site), strict=True))
+    assert site.agent.consul("status/leader") == site.monitor.consul("status/leader") != ""
+    site.play("setting back", "--tags", "consul")
+    again = site.play("setting again", "--tags", "consul")
+    assert recap(again) == {"agent_w1": (0, 0), "mon_w1": (0, 0)}
+
+
+def test_another_server_restarts_nobody(site: Site) -> None:
+    before = consul_pids(site)
+    servers = {"consul_servers": [site.monitor.address, "2001:db8:f001:52::2"]}
+    shown = site.play("another server", "--tags", "consul", "--extra-vars", json.dumps(servers))
+    assert all(changed == 1 for changed, _ in recap(shown).values())
+    assert site.monitor.json("cat /etc/consul.d/start.json")["bootstrap_expect"] == 2
+    assert consul_pids(site) == before
+    site.play("one server", "--tags", "consul")
+
+
+def test_a_server_that_does_not_come_back_ends_the_play(site: Site) -> None:
+    """Its data directory is not its own any more: Consul does not start, and the client is left alone."""
+    client = consul_pids(site)[1]
+    site.monitor.sh("chown root: /var/lib/consul && chmod 700 /var/lib/consul")
+    changed = ("--tags", "consul_configure,consul_service", "--extra-vars")
+    values = '{"consul_log_level": "INFO", "consul_restart_wait_s": 5, "__consul_binary": {"version": "1.8.7"}}'
+    try:
+        assert "after the restart of Consul: no leader is known" in site.play("no way", *changed, values, fails=True)
+        assert consul_pids(site)[1] == client
+    finally:
+        site.monitor.sh("chown consul:consul /var/lib/consul && chmod 750 /var/lib/consul && systemctl restart consul")
+    wait_for("a leader", lambda: site.monitor.consul("status/leader"))
+    site.play("mended", "--tags", "consul")
+
+
 GOSSIP_KEYS = ("dGhlLWdvc3NpcC1rZXktb2YtdGhlLXRlc3Qtb25lISE=", "YW5vdGhlci1nb3NzaXAta2V5LW9mLXRoZS10ZXN0LSE=")
 
 
