@@ -83,6 +83,7 @@ class _Connection:
     interval: float
     buffer: bytearray = field(default_factory=bytearray)
     deadline: float = 0.0  # of the answer awaited, 0 = none
+    next_request: float = 0.0  # when it is due, 0 = none
     connecting: bool = True
     closed: bool = False
 
@@ -258,11 +259,13 @@ class Engine:
         if connection.left == 0:
             self._end(connection, OK)
         elif connection.interval > 0:
-            heapq.heappush(self._timers, (time.time() + connection.interval, next(self._order), connection))
+            connection.next_request = time.time() + connection.interval
+            heapq.heappush(self._timers, (connection.next_request, next(self._order), connection))
         else:
             self._send(connection)
 
     def _due(self, now: float) -> None:
+        # A deadline that was met leaves its timer in the heap: who is there is not always due.
         while self._timers and self._timers[0][0] <= now:
             when, _, connection = heapq.heappop(self._timers)
             if connection.closed:
@@ -270,7 +273,8 @@ class Engine:
             if connection.deadline:
                 if when >= connection.deadline:
                     self._end(connection, "no connection in time" if connection.connecting else "no answer in time")
-            elif not connection.connecting:
+            elif 0.0 < connection.next_request <= when:
+                connection.next_request = 0.0
                 try:
                     self._send(connection)
                 except OSError as error:

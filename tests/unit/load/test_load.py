@@ -83,6 +83,17 @@ def test_held_connections_exchange_until_the_end() -> None:
     assert all(row["requests"] >= 5 and row["outcome"] == "ok" for row in rows)
 
 
+def test_a_timeout_that_was_not_needed_makes_no_request() -> None:
+    """At most one request per interval and the first, however many timeouts have passed."""
+    with server(answer) as port:
+        options = ("--held", "3", "--interval", "0.2", "--timeout", "0.5", "--duration", "3", "--connections")
+        code, report = load(port, *options)
+    assert code == 0
+    rows = report["records"]
+    assert isinstance(rows, list)
+    assert all(3 <= row["requests"] <= 16 for row in rows)
+
+
 def test_connection_ended_by_the_server_is_a_failure() -> None:
     with server(lambda sock: answer(sock, limit=2)) as port:
         code, report = load(port, "--rate", "50", "--total", "5", "--requests-per-connection", "3")
