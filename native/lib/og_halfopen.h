@@ -28,7 +28,8 @@ struct og_halfopen_entry {
     uint32_t client_isn;
     uint16_t target; /* OG_TARGET_NONE = free */
     uint16_t generation;
-    uint32_t promoted; /* became a pin; kept until it is old, to know a second server's SYN-ACK */
+    uint16_t promoted; /* became a pin; kept until it is old, to know a second server's SYN-ACK */
+    uint16_t repeated; /* the client has sent its SYN again since: it may not have the SYN-ACK */
 };
 
 struct og_halfopen {

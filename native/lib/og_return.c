@@ -23,13 +23,14 @@ static uint16_t target_of(const struct og_moment *at, const struct og_work *work
     return (uint16_t)(OG_TARGET_SITE + role.site);
 }
 
-/* The first server that answers a SYN has it. A second answer to the same SYN (same client ISN) would make the client
- * reset one of them. */
+/* The first server that answers a SYN has it: the client most likely has its SYN-ACK, and what it says next would be reset
+ * by a second server (RFC 9293 section 3.10.7.4, SYN-RECEIVED). Another answer to the same SYN (same client ISN) counts only
+ * when the client has asked again since, and the first server is suspect. */
 static bool is_second(const struct og_moment *at, const struct og_work *work, const struct og_halfopen_entry *entry,
                       uint16_t target)
 {
     return entry != NULL && entry->target != target && entry->client_isn == work->packet.ack - 1 &&
-           !og_work_suspects(at, work, entry->target);
+           !(entry->repeated && og_work_suspects(at, work, entry->target));
 }
 
 static enum og_verdict note_synack(const struct og_moment *at, struct og_work *work, uint16_t target)

@@ -70,8 +70,12 @@ static enum og_verdict offer_agents(const struct og_moment *at, struct og_work *
 static enum og_verdict steer_syn(const struct og_moment *at, struct og_work *work)
 {
     const uint16_t target = known_target(at, work);
+    struct og_halfopen_entry *entry = og_work_halfopen(at, work);
     struct og_choice choice;
 
+    if (entry != NULL && entry->client_isn == work->packet.seq) {
+        entry->repeated = 1;
+    }
     if (og_target_is_site(target)) {
         return offer_site(at, work, og_work_router_at(at, work, (uint16_t)(target - OG_TARGET_SITE)),
                           OG_V_OFFERED_PINNED);

@@ -88,12 +88,27 @@ def test_first_answer_wins(rig: Rig, offered: Sent) -> None:
     assert rig.one(rig.reply(offered, first, SYN_ACK)).verdict == "drop_synack_second", "also after promotion"
 
 
-def test_answer_of_another_server_counts_when_the_first_is_suspect(rig: Rig, offered: Sent) -> None:
+def test_answer_of_another_server_counts_when_the_first_is_suspect_and_the_client_asks_again(
+    rig: Rig, offered: Sent
+) -> None:
     first, second = rig.picks(SYN)
     rig.one(rig.reply(offered, first, SYN_ACK))
     rig.health.agent_suspect[first.id] = 1
-    assert rig.one(rig.reply(offered, second, server_tcp(SYN, "SA", seq=9000))).verdict == "returned_half_open"
+    again = rig.steer(SYN)
+    assert locator(first.locator) not in [segment[0] for segment in again.path.ahead]
+    assert rig.one(rig.reply(again, second, server_tcp(SYN, "SA", seq=9000))).verdict == "returned_half_open"
     assert rig.steer(client_tcp("A", seq=1001, ack=9001)).path.ahead[0][0] == locator(second.locator)
+
+
+def test_a_suspect_server_that_answered_first_keeps_a_client_that_has_its_answer(rig: Rig, offered: Sent) -> None:
+    """Two SYNs were on their way when everything stood still: what the client says next a second server would reset."""
+    first, second = rig.picks(SYN)
+    again = rig.steer(SYN)
+    assert rig.one(rig.reply(offered, first, SYN_ACK)).verdict == "returned_half_open"
+    rig.health.agent_suspect[first.id] = 1
+    assert rig.one(rig.reply(again, second, server_tcp(SYN, "SA", seq=9000))).verdict == "drop_synack_second"
+    confirmed = rig.steer(client_tcp("A", seq=1001, ack=SYN_ACK[TCP].seq + 1))
+    assert (confirmed.verdict, confirmed.path.ahead[0][0]) == ("promoted", locator(first.locator))
 
 
 def test_answer_to_a_new_connection_of_the_same_port_counts(rig: Rig, offered: Sent) -> None:
