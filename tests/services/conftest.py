@@ -46,9 +46,8 @@ class Site:
 
 def install_release(node: Node) -> None:
     """What the role og_release leaves behind, as far as the poster is concerned."""
-    node.sh("mkdir -p /opt/og/releases/test/bin /opt/og/releases/test/lib/og && ln -sfn releases/test /opt/og/current")
-    for name in ("__init__.py", "jsonsock.py", "telemetry.py", "stats"):
-        run("docker", "cp", str(ROOT / "og" / name), f"{node.name}:/opt/og/releases/test/lib/og/{name}")
+    node.sh("mkdir -p /opt/og/releases/test/bin /opt/og/releases/test/lib && ln -sfn releases/test /opt/og/current")
+    run("docker", "cp", str(ROOT / "og"), f"{node.name}:/opt/og/releases/test/lib/og")
     node.sh(f"cat >/opt/og/current/bin/og-stats <<'EOF'\n{LAUNCHER}EOF\nchmod 755 /opt/og/current/bin/og-stats")
 
 
