@@ -294,6 +294,22 @@ def test_a_policy_circle_is_refused_for_a_part_of_the_hosts_too(tmp_path: Path) 
     assert ran_on(done) == {"localhost"}
 
 
+@pytest.mark.parametrize("playbook", ["drain", "restore"])
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["-e", "og_drain_target=agent_w1", "--limit", "site_west"], "--limit (site_west) has no place here"),
+        (["-e", "og_drain_target=agent_w9"], "og_drain_target (agent_w9) is neither a server"),
+        ([], "og_drain_target (not set) is neither a server"),
+    ],
+)
+def test_who_is_drained_is_said_by_the_target_alone(playbook: str, arguments: list[str], wanted: str) -> None:
+    done = play(ROOT / "inventories/lab", f"playbooks/{playbook}.yml", *arguments)
+    assert done.returncode != 0
+    assert wanted in " ".join((done.stdout + done.stderr).split())
+    assert done.stdout.count("PLAY [") == 1, "no host was touched"
+
+
 def test_a_bad_inventory_of_two_sites_stops_before_any_host(tmp_path: Path) -> None:
     inventory = tmp_path / "bad"
     shutil.copytree(ROOT / "inventories/lab", inventory)
