@@ -53,7 +53,7 @@
     /* events */                                                                                                       \
     X(DECLINED_FULL, "declined_full", EVENT, "SYN declined: no room in the accept queue")                              \
     X(DECLINED_NO_LISTENER, "declined_no_listener", EVENT, "SYN declined: no listener")                                \
-    X(DECLINED_LEFTOVER, "declined_leftover", EVENT, "sequence number far from what the socket expects")               \
+    X(DECLINED_LEFTOVER, "declined_leftover", EVENT, "sequence or acknowledgement number of another connection")       \
     X(NOTE_MADE, "note_made", EVENT, "way back noted")                                                                 \
     X(NOTE_REFUSED, "note_refused", EVENT, "no note: visited routers and cookies do not match")                        \
     X(MSS_CLAMPED, "mss_clamped", EVENT, "MSS lowered in a SYN-ACK")

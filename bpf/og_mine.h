@@ -10,7 +10,7 @@
 #include "og_inner.h"
 
 /* rcv_nxt +- 2^25: twice the largest window in common use. A socket that expects something quite different is a leftover
- * of an earlier connection with the same ports. */
+ * of an earlier connection with the same ports, or of a SYN that another server answered, too. */
 #define OG_SEQUENCE_SPAN (1 << 25)
 
 /* Fields of the kernel's sockets. The offsets are those of the running kernel: from libbpf by relocation, from the loader by
@@ -26,17 +26,33 @@ struct tcp_sock {
     __u32 rcv_nxt;
 } __attribute__((preserve_access_index));
 
+struct tcp_request_sock {
+    __u32 rcv_isn;
+    __u32 snt_isn;
+} __attribute__((preserve_access_index));
+
+struct sock_common {
+    __u32 skc_tw_rcv_nxt;
+} __attribute__((preserve_access_index));
+
 #define OG_HAVE_OFFSETS
 #define og_ack_backlog(tcp_sock) (((struct sock *)(tcp_sock))->sk_ack_backlog)
 #define og_max_ack_backlog(tcp_sock) (((struct sock *)(tcp_sock))->sk_max_ack_backlog)
 #define og_rcv_nxt(tcp_sock) (((struct tcp_sock *)(tcp_sock))->rcv_nxt)
+#define og_rcv_isn(request) (((struct tcp_request_sock *)(request))->rcv_isn)
+#define og_snt_isn(request) (((struct tcp_request_sock *)(request))->snt_isn)
+#define og_tw_rcv_nxt(time_wait) (((struct sock_common *)(time_wait))->skc_tw_rcv_nxt)
 
-#elif defined(OG_OFF_ACK_BACKLOG) && defined(OG_OFF_MAX_ACK_BACKLOG) && defined(OG_OFF_RCV_NXT)
+#elif defined(OG_OFF_ACK_BACKLOG) && defined(OG_OFF_MAX_ACK_BACKLOG) && defined(OG_OFF_RCV_NXT) &&                     \
+    defined(OG_OFF_RCV_ISN) && defined(OG_OFF_SNT_ISN) && defined(OG_OFF_TW_RCV_NXT)
 
 #define OG_HAVE_OFFSETS
 #define og_ack_backlog(tcp_sock) (*(__u32 *)((void *)(tcp_sock) + OG_OFF_ACK_BACKLOG))
 #define og_max_ack_backlog(tcp_sock) (*(__u32 *)((void *)(tcp_sock) + OG_OFF_MAX_ACK_BACKLOG))
 #define og_rcv_nxt(tcp_sock) (*(__u32 *)((void *)(tcp_sock) + OG_OFF_RCV_NXT))
+#define og_rcv_isn(request) (*(__u32 *)((void *)(request) + OG_OFF_RCV_ISN))
+#define og_snt_isn(request) (*(__u32 *)((void *)(request) + OG_OFF_SNT_ISN))
+#define og_tw_rcv_nxt(time_wait) (*(__u32 *)((void *)(time_wait) + OG_OFF_TW_RCV_NXT))
 
 #endif
 
@@ -60,19 +76,44 @@ static __always_inline int og_has_room(struct bpf_sock *sk, __u32 limit)
     return 1;
 }
 
-/* Does `sk`, which is established, expect quite another sequence number? */
+/* Does `sk`, which is no listener, belong to another connection with the same ports? A kernel would reset the one of this
+ * segment for a SYN that it answered and nobody confirmed: there only its own ISN is acknowledged (RFC 9293 section
+ * 3.10.7.4, SYN-RECEIVED). */
 static __always_inline int og_is_leftover(struct bpf_sock *sk, const struct og_tcp *tcp)
 {
 #ifdef OG_HAVE_OFFSETS
-    void *tcp_sock = bpf_skc_to_tcp_sock(sk);
+    __u32 expected;
+    void *kind;
 
-    if (tcp_sock) {
-        __s32 distance = og_get32(tcp->seq) - og_rcv_nxt(tcp_sock);
-
-        return distance > OG_SEQUENCE_SPAN || distance < -OG_SEQUENCE_SPAN;
+    if (sk->state == BPF_TCP_NEW_SYN_RECV) {
+        kind = bpf_skc_to_tcp_request_sock(sk);
+        if (!kind) {
+            return 0;
+        }
+        if (tcp->flags & OG_TCP_ACK) {
+            return og_get32(tcp->ack) - og_snt_isn(kind) != 1;
+        }
+        expected = og_rcv_isn(kind);
+    } else if (sk->state == BPF_TCP_TIME_WAIT) {
+        kind = bpf_skc_to_tcp_timewait_sock(sk);
+        if (!kind) {
+            return 0;
+        }
+        expected = og_tw_rcv_nxt(kind);
+    } else {
+        kind = bpf_skc_to_tcp_sock(sk);
+        if (!kind) {
+            return 0;
+        }
+        expected = og_rcv_nxt(kind);
     }
-#endif
+
+    __s32 distance = og_get32(tcp->seq) - expected;
+
+    return distance > OG_SEQUENCE_SPAN || distance < -OG_SEQUENCE_SPAN;
+#else
     return 0;
+#endif
 }
 
 static __always_inline struct bpf_sock *og_socket(void *ctx, struct og_flow_key *flow)
@@ -145,10 +186,11 @@ static __always_inline void og_count_accept(__u32 index)
     }
 }
 
-/* Any other segment is mine if a socket knows its tuple, but LISTEN; a listener's, if it acknowledges a SYN cookie. */
+/* Any other segment is mine if a socket knows its connection; a listener's, if it acknowledges a SYN cookie. */
 static __always_inline enum og_counter og_segment_is_mine(void *ctx, struct og_inner *inner, struct og_tcp *tcp,
                                                           __u32 service)
 {
+    int confirms = (tcp->flags & (OG_TCP_ACK | OG_TCP_RST)) == OG_TCP_ACK;
     struct bpf_sock *sk = og_socket(ctx, &inner->flow);
     enum og_counter mine = OG_C_TAKEN_KNOWN;
 
@@ -157,18 +199,16 @@ static __always_inline enum og_counter og_segment_is_mine(void *ctx, struct og_i
     }
     if (sk->state == BPF_TCP_LISTEN) {
         mine = OG_C_COUNT;
-        if ((tcp->flags & (OG_TCP_ACK | OG_TCP_RST)) == OG_TCP_ACK &&
+        if (confirms &&
             bpf_tcp_check_syncookie(sk, (void *)inner->ip, sizeof(*inner->ip), (void *)tcp, sizeof(*tcp)) == 0) {
             mine = OG_C_TAKEN_COOKIE;
             og_count_accept(service);
         }
-    } else if (sk->state == BPF_TCP_NEW_SYN_RECV) {
-        if ((tcp->flags & (OG_TCP_ACK | OG_TCP_RST)) == OG_TCP_ACK) {
-            og_count_accept(service);
-        }
-    } else if (sk->state == BPF_TCP_ESTABLISHED && og_is_leftover(sk, tcp)) {
+    } else if (og_is_leftover(sk, tcp)) {
         og_count(OG_C_DECLINED_LEFTOVER);
         mine = OG_C_COUNT;
+    } else if (sk->state == BPF_TCP_NEW_SYN_RECV && confirms) {
+        og_count_accept(service);
     }
     bpf_sk_release(sk);
     return mine;

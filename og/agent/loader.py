@@ -31,6 +31,9 @@ OFFSETS = (
     ("OG_OFF_ACK_BACKLOG", "sock", "sk_ack_backlog"),
     ("OG_OFF_MAX_ACK_BACKLOG", "sock", "sk_max_ack_backlog"),
     ("OG_OFF_RCV_NXT", "tcp_sock", "rcv_nxt"),
+    ("OG_OFF_RCV_ISN", "tcp_request_sock", "rcv_isn"),
+    ("OG_OFF_SNT_ISN", "tcp_request_sock", "snt_isn"),
+    ("OG_OFF_TW_RCV_NXT", "sock_common", "skc_tw_rcv_nxt"),
 )
 
 

@@ -19,7 +19,22 @@ from og.agent import bpf, btf, headers, layout, loader, report
 from og.agent import config as configuration
 
 from .sockets import Sockets, usable, wait_for
-from .wire import AGENT, BPF_DIR, CLIENT, HASHER, OTHER_VIP, PORT, ROUTER, UDP_PORT, VIP, XDP_PASS
+from .wire import (
+    AGENT,
+    BPF_DIR,
+    CLIENT,
+    FAR_CLIENT,
+    FAR_PORT,
+    HASHER,
+    MAC_HERE,
+    MAC_THERE,
+    OTHER_VIP,
+    PORT,
+    ROUTER,
+    UDP_PORT,
+    VIP,
+    XDP_PASS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +85,11 @@ def space() -> None:
         f"addr add {VIP}/128 dev lo nodad",
         f"addr add {OTHER_VIP}/128 dev lo nodad",
         f"addr add {CLIENT}/128 dev lo nodad",
+        f"link add far0 address {MAC_HERE} type veth peer name {FAR_PORT}",
+        "link set far0 up",
+        f"link set {FAR_PORT} up",
+        f"route add {FAR_CLIENT}/128 dev far0",
+        f"neigh add {FAR_CLIENT} lladdr {MAC_THERE} dev far0",
     ):
         subprocess.run(["ip", *command.split()], check=True)
     for address in (VIP, OTHER_VIP, CLIENT):

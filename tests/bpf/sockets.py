@@ -10,12 +10,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .wire import CLIENT, PORT, UDP_PORT, VIP
+from .wire import CLIENT, FAR_CLIENT, FAR_PORT, MAC_HERE, MAC_THERE, PORT, TCP, UDP_PORT, VIP, Ether, IPv6, tcp
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from scapy.packet import Packet
+
 _LINGER_RESET = struct.pack("ii", 1, 0)
+_TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
+_SEND_QUEUE, _OFF_WITHOUT_PROBE = 2, -1
 
 
 def states(port: int) -> set[tuple[int, str]]:
@@ -33,6 +37,15 @@ def usable(address: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def next_sequence(sock: socket.socket) -> int:
+    """The sequence number of what `sock` sends next, from the kernel."""
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, _SEND_QUEUE)
+    sequence = sock.getsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ) & 0xFFFFFFFF
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _OFF_WITHOUT_PROBE)
+    return sequence
 
 
 class Sockets:
@@ -80,16 +93,37 @@ class Sockets:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
         return server, client, client.getsockname()[1]
 
-    def time_wait(self, port: int = PORT) -> int:
-        """Leave the server's side of a connection in TIME_WAIT; returns the client's port. The listener goes on."""
+    def half_open(self, port: int = PORT) -> Packet:
+        """A listener's answer to a SYN of FAR_CLIENT, who says nothing more: its SYN-ACK."""
+        self.listener(port)
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD)) as wire:
+            wire.bind((FAR_PORT, 0))
+            wire.settimeout(5)
+            wire.send(bytes(Ether(dst=MAC_HERE, src=MAC_THERE) / tcp(src=FAR_CLIENT, dport=port)))
+            while True:
+                seen = Ether(wire.recv(2000))
+                if TCP in seen and seen[IPv6].dst == FAR_CLIENT:
+                    return seen[IPv6]
+
+    def fin_wait(self, port: int = PORT) -> tuple[int, int]:
+        """The server has ended its side, the client has not. Its port, the sequence number expected of it."""
+        server, client, sport = self.established(port)
+        server.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+        wait_for(lambda: (sport, "05") in states(port))
+        return sport, next_sequence(client)
+
+    def time_wait(self, port: int = PORT) -> tuple[int, int]:
+        """Leave the server's side of a connection in TIME_WAIT: as above. The listener goes on."""
         server, client, sport = self.established(port)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
         server.close()
         assert client.recv(1) == b""
+        expected = (next_sequence(client) + 1) % 2**32  # after its FIN
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
         client.close()
         wait_for(lambda: (sport, "06") in states(port))
-        return sport
+        return sport, expected
 
     def datagram(self, port: int = UDP_PORT) -> socket.socket:
         made = self._stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))

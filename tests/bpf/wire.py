@@ -21,6 +21,7 @@ BPF_DIR = ROOT / "bpf"
 VIP, OTHER_VIP = "2001:db8:1::80", "2001:db8:1::99"
 PORT, UDP_PORT = 80, 53
 CLIENT = "2001:db8:c001:41::2"
+FAR_CLIENT, FAR_PORT = "2001:db8:c001:42::2", "far1"  # beyond a cable; what tests do not answer there nobody does
 AGENT, AGENT_2 = "5f00:1:31::", "5f00:1:32::"
 HASHER, ROUTER, ROUTER_2 = "5f00:1:11::", "5f00:1:21::", "5f00:2:21::"
 HASH = 0x5EEDBEEF
