@@ -34,6 +34,7 @@ class Connection:
     outcome: str
     moved: bool
     asked: float | None = None  # when the request was sent that had no answer at the end
+    port: int = 0  # the client's
 
     @property
     def ok(self) -> bool:
@@ -110,6 +111,7 @@ def connection(client: str, row: Mapping[str, Any]) -> Connection:
             outcome=str(row["outcome"]),
             moved=bool(row["moved"]),
             asked=_maybe(row["asked"]),
+            port=int(row["port"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"record of {client}: {error!r} in {row!r}") from None

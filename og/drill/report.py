@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RATE_TOLERANCE = 0.9  # of the new connections asked for; a client that stalls opens the rest later
 CLOSED = ("ECONNRESET", "EPIPE")
+FAILURES_NAMED = 20
 
 
 def established_at(rows: Iterable[Connection], moment: float) -> list[Connection]:
@@ -92,6 +93,7 @@ def _moments(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen]) ->
 def _load_made(plan: Plan, rows: Sequence[Connection]) -> dict[str, Any]:
     """What the clients did, and what became of new connections."""
     new = _new(plan, rows)
+    unexpected = [row for row in rows if not row.ok and row.backend not in plan.killed]
     return {
         "requests": sum(row.requests for row in rows),
         "connections": len(rows),
@@ -99,6 +101,19 @@ def _load_made(plan: Plan, rows: Sequence[Connection]) -> dict[str, Any]:
         "failed_requests": sum(1 for row in rows if not row.ok),
         "failed_new_connections": sum(1 for row in new if not row.ok),
         "slow_new_connections": moments.slow(new),
+        "failures": [_failure(plan, row) for row in unexpected[:FAILURES_NAMED]],
+    }
+
+
+def _failure(plan: Plan, row: Connection) -> dict[str, Any]:
+    """One connection that failed; its times in milliseconds since the fault's first part, negative = before it."""
+    times = {"opened_ms": row.opened, "asked_ms": row.asked, "ended_ms": row.ended}
+    return {
+        "client": row.client,
+        "port": row.port,
+        "backend": row.backend,
+        "outcome": row.outcome or "cut off",
+        **{name: None if at is None else round((at - plan.since) * 1000, 1) for name, at in times.items()},
     }
 
 

@@ -75,6 +75,19 @@ def test_each_way_to_fail_is_named(row: Connection, limits: Limits, reason: str)
     assert len(result["reasons"]) == 1
 
 
+def test_who_failed_though_their_server_lived_is_named_with_port_and_times() -> None:
+    broken = replace(HELD, port=40001, outcome="ECONNRESET", asked=111.9, ended=112.0)
+    never = replace(NEW, port=40002, backend="", opened=None, ended=121.0, outcome="no connection in time")
+    lost = replace(HELD, backend="agent_w3", outcome="ECONNRESET", ended=111.0)
+    assert judged([HELD, *STREAM, lost, broken, never])["failures"] == [
+        {"client": "cli_w1", "port": 40001, "backend": "agent_w1", "outcome": "ECONNRESET",
+         "opened_ms": -9990.0, "asked_ms": 1900.0, "ended_ms": 2000.0},
+        {"client": "cli_w1", "port": 40002, "backend": "", "outcome": "no connection in time",
+         "opened_ms": None, "asked_ms": None, "ended_ms": 11000.0},
+    ]  # fmt: skip
+    assert len(judged([HELD, *STREAM, *[never] * 30])["failures"]) == 20
+
+
 def test_who_died_before_the_fault_was_complete_was_established_before_it() -> None:
     lost = replace(HELD, backend="agent_w3", outcome="ECONNRESET", ended=109.5, asked=109.2)
     failed = replace(NEW, begun=109.1, opened=None, ended=119.1, outcome="no connection in time")
