@@ -103,6 +103,22 @@ def _sum_at(events: Sequence[Seen], at: float) -> float | None:
     return sum(shares.values()) / SHARE_ONE
 
 
+def grown(watched: Iterable[Seen]) -> dict[str, dict[str, int]]:
+    """By node, how often it hunted and dropped packets, by verdict. A process that begins anew counts from 0."""
+    last: dict[str, Mapping[str, int]] = {}
+    result: dict[str, Counter[str]] = {}
+    for event in watched:
+        if event.what != "counters":
+            continue
+        before = last.get(event.node, event.value)
+        for name, count in event.value.items():
+            if name.startswith(("hunt_", "drop_")):
+                base = before.get(name, 0)
+                result.setdefault(event.node, Counter())[name] += count - base if count >= base else count
+        last[event.node] = event.value
+    return {node: {name: count for name, count in names.items() if count} for node, names in sorted(result.items())}
+
+
 def turns(values: Iterable[float]) -> int:
     """How often the slope changes its sign; a stretch without change counts with neither."""
     sign = count = 0

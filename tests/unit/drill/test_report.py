@@ -75,6 +75,17 @@ def test_each_way_to_fail_is_named(row: Connection, limits: Limits, reason: str)
     assert len(result["reasons"]) == 1
 
 
+def test_hunts_and_drops_of_nodes_are_counted_also_over_a_restart() -> None:
+    counts = [
+        ("ogr_w1", {"rx": 9, "hunt_1": 5}),
+        ("ogr_w2", {"rx": 9}),
+        ("ogr_w1", {"rx": 10, "hunt_1": 7, "drop_loop": 1}),
+        ("ogr_w1", {"rx": 2, "hunt_1": 3, "hunt_4": 2}),
+    ]
+    seen = [Seen(100.0 + at, node, "counters", value) for at, (node, value) in enumerate(counts)]
+    assert judged([HELD, *STREAM], tuple(seen))["verdicts"] == {"ogr_w1": {"hunt_1": 5, "drop_loop": 1, "hunt_4": 2}}
+
+
 def test_who_failed_though_their_server_lived_is_named_with_port_and_times() -> None:
     broken = replace(HELD, port=40001, outcome="ECONNRESET", asked=111.9, ended=112.0)
     never = replace(NEW, port=40002, backend="", opened=None, ended=121.0, outcome="no connection in time")
