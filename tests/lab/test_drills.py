@@ -97,3 +97,17 @@ def test_a_drill_that_cannot_be_is_refused(lab: Lab, tmp_path: Path, arguments: 
     assert done.returncode != 0
     assert message in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_round_whose_load_does_not_begin_touches_no_node(lab: Lab, tmp_path: Path) -> None:
+    """No connection opens, because the address has no such service; nothing of the drill is left running anywhere."""
+    gateways = [*lab.group("ogh"), *lab.group("ogr")]
+    units = "systemctl show -P InvocationID og-hasher og-router og-control"
+    before = [node.run(units) for node in gateways]
+    done = play(lab, "rolling", tmp_path, "-e", "og_drill_port=9", "-e", "og_drill_open_s=2")
+    assert done.returncode != 0
+    assert "The load did not begin: " in done.stdout
+    assert "Begin | Wait until all held connections are open" in done.stdout
+    assert [node.run(units) for node in gateways] == before
+    for node in [*gateways, *lab.group("cli"), *lab.group("rtr")]:
+        assert node.run("systemctl list-units --plain --no-legend 'og-drill*'") == "", node
