@@ -33,7 +33,10 @@ bool og_budget_take(struct og_budget *budget, const uint8_t client[16], bool rem
 
 void og_budget_found(struct og_budget *budget, const uint8_t client[16], bool remote)
 {
-    og_rate_give_back(remote ? &budget->remote : &budget->local, client);
+    og_rate_give_back(&budget->local, client);
+    if (remote) {
+        og_rate_give_back(&budget->remote, client);
+    }
 }
 
 static unsigned negative_slot(uint64_t flow_hash)

@@ -37,8 +37,9 @@ void og_budget_init(struct og_budget *budget, const uint64_t key[2], uint64_t no
  * clients of a server that died learn it at once, also those behind one prefix. */
 bool og_budget_take(struct og_budget *budget, const uint8_t client[16], bool remote, uint64_t now_ns);
 
-/* The hunt found its server: the source's token was not wasted. So one that has many living flows is held up by its round
- * trips, not by the rate, and one whose hunts end in nothing is. */
+/* The hunt found its server, `remote`: at another site, after it had asked this one in vain. The source's tokens, of both
+ * sites then, were not wasted. So one that has many living flows is held up by its round trips, not by the rate, and one
+ * whose hunts end in nothing is. */
 void og_budget_found(struct og_budget *budget, const uint8_t client[16], bool remote);
 
 /* The hunt for this flow ended without a server; og_budget_failed says so for OG_BUDGET_NEGATIVE_MS. Newest wins. */
