@@ -379,6 +379,17 @@ def test_hunts_that_find_their_server_do_not_use_up_the_source(og: OgLibrary) ->
     assert sum("hunt_2" in outcome.verdicts for outcome in outcomes) > 50, "more than a source may have in vain"
 
 
+def test_all_flows_of_a_source_move_to_another_site(og: OgLibrary) -> None:
+    """Anycast brings them there; the hunt at both sites costs nothing in vain."""
+    net = Net(og, two_sites(0, agents=agents(3) + agents(3, 1)))
+    ports = range(2000, 2250)
+    for port in ports:
+        net.connect(port)
+    outcomes = [net.data(port, site=1) for port in ports]
+    assert {outcome.answer for outcome in outcomes} == {"A"}
+    assert sum("hunt_2" in outcome.verdicts and "hunt_3" in outcome.verdicts for outcome in outcomes) > 200
+
+
 def test_failed_hunt_ends_with_a_reset_and_is_remembered(net: Net) -> None:
     packet = client_tcp("A", ack=1)
     first = net.send(packet)
