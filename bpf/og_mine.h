@@ -38,7 +38,7 @@ struct sock_common {
 #define OG_HAVE_OFFSETS
 #define og_ack_backlog(tcp_sock) (((struct sock *)(tcp_sock))->sk_ack_backlog)
 #define og_max_ack_backlog(tcp_sock) (((struct sock *)(tcp_sock))->sk_max_ack_backlog)
-#define og_rcv_nxt(tcp_sock) (((struct tcp_sock *)(tcp_sock))->rcv_nxt)
+#define og_rcv_nxt(sk) (((struct tcp_sock *)(sk))->rcv_nxt)
 #define og_rcv_isn(request) (((struct tcp_request_sock *)(request))->rcv_isn)
 #define og_snt_isn(request) (((struct tcp_request_sock *)(request))->snt_isn)
 #define og_tw_rcv_nxt(time_wait) (((struct sock_common *)(time_wait))->skc_tw_rcv_nxt)
@@ -49,7 +49,7 @@ struct sock_common {
 #define OG_HAVE_OFFSETS
 #define og_ack_backlog(tcp_sock) (*(__u32 *)((void *)(tcp_sock) + OG_OFF_ACK_BACKLOG))
 #define og_max_ack_backlog(tcp_sock) (*(__u32 *)((void *)(tcp_sock) + OG_OFF_MAX_ACK_BACKLOG))
-#define og_rcv_nxt(tcp_sock) (*(__u32 *)((void *)(tcp_sock) + OG_OFF_RCV_NXT))
+#define og_rcv_nxt(sk) (*(__u32 *)((void *)(sk) + OG_OFF_RCV_NXT))
 #define og_rcv_isn(request) (*(__u32 *)((void *)(request) + OG_OFF_RCV_ISN))
 #define og_snt_isn(request) (*(__u32 *)((void *)(request) + OG_OFF_SNT_ISN))
 #define og_tw_rcv_nxt(time_wait) (*(__u32 *)((void *)(time_wait) + OG_OFF_TW_RCV_NXT))

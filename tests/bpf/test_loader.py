@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,13 +18,24 @@ def test_offsets_are_those_bpftool_reads() -> None:
     kernel = btf.Btf.of_kernel()
     command = ["bpftool", "btf", "dump", "file", str(btf.VMLINUX), "format", "raw"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    types = dict(re.findall(r"^\[(\d+)\] (?:STRUCT|UNION) (.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL))
+
+    def bits(body: str, member: str) -> int | None:
+        """Its offset, also inside members without a name."""
+        for name, kind, offset in re.findall(r"'(.*?)' type_id=(\d+) bits_offset=(\d+)", body):
+            inner = 0 if name == member else bits(types[kind], member) if name == "(anon)" else None
+            if inner is not None:
+                return int(offset) + inner
+        return None
+
     for _, structure, member in loader.OFFSETS:
-        body = text.split(f"STRUCT '{structure}' ", 1)[1].split("\n[", 1)[0]
-        bits = int(body.split(f"'{member}' ", 1)[1].split("bits_offset=", 1)[1].split()[0])
-        assert kernel.offset(structure, member) == bits // 8
+        body = next(body for body in types.values() if body.startswith(f"'{structure}' "))
+        found = bits(body, member)
+        assert found is not None
+        assert kernel.offset(structure, member) == found // 8
 
 
-@pytest.mark.usefixtures("space")
+@pytest.mark.usefixtures("loaded")  # the headers to compile against have been found
 def test_wrong_load_offsets_turn_load_aware_accept_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offsets that are wrong by four bytes, as those of other headers are, do not pass the self-test."""
     right = loader.kernel_offsets(btf.VMLINUX)
