@@ -76,41 +76,36 @@ static __always_inline int og_has_room(struct bpf_sock *sk, __u32 limit)
     return 1;
 }
 
+static __always_inline int og_is_far(const struct og_tcp *tcp, __u32 expected)
+{
+    __s32 distance = og_get32(tcp->seq) - expected;
+
+    return distance > OG_SEQUENCE_SPAN || distance < -OG_SEQUENCE_SPAN;
+}
+
 /* Does `sk`, which is no listener, belong to another connection with the same ports? A kernel would reset the one of this
  * segment for a SYN that it answered and nobody confirmed: there only its own ISN is acknowledged (RFC 9293 section
  * 3.10.7.4, SYN-RECEIVED). */
 static __always_inline int og_is_leftover(struct bpf_sock *sk, const struct og_tcp *tcp)
 {
 #ifdef OG_HAVE_OFFSETS
-    __u32 expected;
-    void *kind;
-
     if (sk->state == BPF_TCP_NEW_SYN_RECV) {
-        kind = bpf_skc_to_tcp_request_sock(sk);
-        if (!kind) {
-            return 0;
+        void *request = bpf_skc_to_tcp_request_sock(sk);
+
+        if (request && tcp->flags & OG_TCP_ACK) {
+            return og_get32(tcp->ack) - og_snt_isn(request) != 1;
         }
-        if (tcp->flags & OG_TCP_ACK) {
-            return og_get32(tcp->ack) - og_snt_isn(kind) != 1;
-        }
-        expected = og_rcv_isn(kind);
-    } else if (sk->state == BPF_TCP_TIME_WAIT) {
-        kind = bpf_skc_to_tcp_timewait_sock(sk);
-        if (!kind) {
-            return 0;
-        }
-        expected = og_tw_rcv_nxt(kind);
-    } else {
-        kind = bpf_skc_to_tcp_sock(sk);
-        if (!kind) {
-            return 0;
-        }
-        expected = og_rcv_nxt(kind);
+        return request && og_is_far(tcp, og_rcv_isn(request));
+    }
+    if (sk->state == BPF_TCP_TIME_WAIT) {
+        void *time_wait = bpf_skc_to_tcp_timewait_sock(sk);
+
+        return time_wait && og_is_far(tcp, og_tw_rcv_nxt(time_wait));
     }
 
-    __s32 distance = og_get32(tcp->seq) - expected;
+    void *tcp_sock = bpf_skc_to_tcp_sock(sk);
 
-    return distance > OG_SEQUENCE_SPAN || distance < -OG_SEQUENCE_SPAN;
+    return tcp_sock && og_is_far(tcp, og_rcv_nxt(tcp_sock));
 #else
     return 0;
 #endif

@@ -68,7 +68,7 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
         **_established(plan, before),
         **_answers(plan, rows),
         **_shares(plan, rows, watched),
-        "verdicts": series.grown(watched),
+        "hunts_and_drops": series.hunts_and_drops(watched),
     }
     reasons = judge(plan, result)
     return {**result, "verdict": "failed" if reasons else "passed", "reasons": reasons}

@@ -103,7 +103,7 @@ def _sum_at(events: Sequence[Seen], at: float) -> float | None:
     return sum(shares.values()) / SHARE_ONE
 
 
-def grown(watched: Iterable[Seen]) -> dict[str, dict[str, int]]:
+def hunts_and_drops(watched: Iterable[Seen]) -> dict[str, dict[str, int]]:
     """By node, how often it hunted and dropped packets, by verdict. A process that begins anew counts from 0."""
     last: dict[str, Mapping[str, int]] = {}
     result: dict[str, Counter[str]] = {}

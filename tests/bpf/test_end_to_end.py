@@ -231,6 +231,7 @@ def test_reload_takes_over_services_and_keeps_a_wrong_file_out(rig: Rig) -> None
 
 
 def syn(port: int, seq: int = 100) -> bytes:
+    """Below the ports that the kernel gives to the rig's real client: answers must not be taken for each other's."""
     return bytes(wire.tcp(sport=port, seq=seq, src=CLIENT_ADDRESS))
 
 
@@ -242,10 +243,10 @@ OFFER_OR_NEXT = Path6(
 def test_retransmitted_syn_is_known_even_when_the_queue_is_full(rig: Rig) -> None:
     """A SYN whose ACK is missing has a request socket: its retransmit is taken although a new SYN would be declined."""
     before = rig.counters()
-    rig.gateway.send(envelope(syn(50001), OFFER_OR_NEXT))
+    rig.gateway.send(envelope(syn(20001), OFFER_OR_NEXT))
     wait_for(lambda: rig.counters()["taken_new"] == before["taken_new"] + 1)
-    wait_for(lambda: any(IPv6(inner)[TCP].dport == 50001 for inner in rig.gateway.synacks))
-    rig.gateway.send(envelope(syn(50001), OFFER_OR_NEXT))
+    wait_for(lambda: any(IPv6(inner)[TCP].dport == 20001 for inner in rig.gateway.synacks))
+    rig.gateway.send(envelope(syn(20001), OFFER_OR_NEXT))
     wait_for(lambda: rig.counters()["taken_known"] > before["taken_known"])
 
 
@@ -253,17 +254,17 @@ def test_syn_cookie_is_recognised(rig: Rig) -> None:
     """With SYN cookies there is no socket until the ACK: only the listener can tell that it is mine."""
     rig.server.run("sysctl", "-qw", "net.ipv4.tcp_syncookies=2")
     try:
-        rig.gateway.send(envelope(syn(50002, seq=7000), OFFER_OR_NEXT))
-        wait_for(lambda: any(IPv6(inner)[TCP].dport == 50002 for inner in rig.gateway.synacks))
-        synack = next(IPv6(inner)[TCP] for inner in rig.gateway.synacks if IPv6(inner)[TCP].dport == 50002)
+        rig.gateway.send(envelope(syn(20002, seq=7000), OFFER_OR_NEXT))
+        wait_for(lambda: any(IPv6(inner)[TCP].dport == 20002 for inner in rig.gateway.synacks))
+        synack = next(IPv6(inner)[TCP] for inner in rig.gateway.synacks if IPv6(inner)[TCP].dport == 20002)
         before = rig.counters()
-        wrong = bytes(wire.tcp("A", sport=50002, seq=7001, ack=(synack.seq + 12345678) % 2**32, src=CLIENT_ADDRESS))
+        wrong = bytes(wire.tcp("A", sport=20002, seq=7001, ack=(synack.seq + 12345678) % 2**32, src=CLIENT_ADDRESS))
         rig.gateway.send(envelope(wrong, Path6((accept(K),))))
         wait_for(lambda: rig.counters()["returned_miss"] == before["returned_miss"] + 1)
-        right = bytes(wire.tcp("A", sport=50002, seq=7001, ack=(synack.seq + 1) % 2**32, src=CLIENT_ADDRESS))
+        right = bytes(wire.tcp("A", sport=20002, seq=7001, ack=(synack.seq + 1) % 2**32, src=CLIENT_ADDRESS))
         rig.gateway.send(envelope(right, Path6((accept(K),))))
         wait_for(lambda: rig.counters()["taken_cookie"] == before["taken_cookie"] + 1)
-        wait_for(lambda: "50002" in rig.server.run("ss", "-6Htn", "state", "established"))
+        wait_for(lambda: "20002" in rig.server.run("ss", "-6Htn", "state", "established"))
     finally:
         rig.server.run("sysctl", "-qw", "net.ipv4.tcp_syncookies=1")
 
@@ -271,7 +272,7 @@ def test_syn_cookie_is_recognised(rig: Rig) -> None:
 def test_candidate_without_room_is_passed_by_on_the_wire(rig: Rig) -> None:
     """XDP_TX on the real link: the packet leaves by the port it came by, with the next segment as destination."""
     before = rig.counters()["next_segment"]
-    packet = bytes(wire.tcp(sport=50003, dport=81, src=CLIENT_ADDRESS))  # a service without a listener
+    packet = bytes(wire.tcp(sport=20003, dport=81, src=CLIENT_ADDRESS))  # a service without a listener
     rig.gateway.send(envelope(packet, OFFER_OR_NEXT))
     wait_for(lambda: rig.counters()["next_segment"] == before + 1)
 

@@ -83,7 +83,8 @@ def test_hunts_and_drops_of_nodes_are_counted_also_over_a_restart() -> None:
         ("ogr_w1", {"rx": 2, "hunt_1": 3, "hunt_4": 2}),
     ]
     seen = [Seen(100.0 + at, node, "counters", value) for at, (node, value) in enumerate(counts)]
-    assert judged([HELD, *STREAM], tuple(seen))["verdicts"] == {"ogr_w1": {"hunt_1": 5, "drop_loop": 1, "hunt_4": 2}}
+    result = judged([HELD, *STREAM], tuple(seen))
+    assert result["hunts_and_drops"] == {"ogr_w1": {"hunt_1": 5, "drop_loop": 1, "hunt_4": 2}}
 
 
 def test_who_failed_though_their_server_lived_is_named_with_port_and_times() -> None:
