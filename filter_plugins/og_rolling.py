@@ -51,6 +51,12 @@ def _needs(state: Mapping[str, Any], target: str) -> bool:
     return bool(release["current"] != target or others or release.get("stale"))
 
 
+def _serves(state: Mapping[str, Any]) -> str:
+    """Return the release of the data plane or agent, of other nodes the current one, which may be newer."""
+    release = state["release"]
+    return str(release["running"].get(f"og-{state['role']}") or release["current"])
+
+
 def _aside(state: Mapping[str, Any]) -> bool:
     """Tell whether somebody has drained the node on purpose: nobody misses it, and it stays so."""
     return state.get("drained", "") not in ("", ROUND)
@@ -97,7 +103,7 @@ def og_rolling_plan(
             "role": str(state["role"]),
             "site": str(state["site"]),
             "stage": "canary" if name in first else STAGES.get(str(state["role"]), "others"),
-            "from": str(state["release"]["current"]),
+            "from": _serves(state),
             "to": target,
         }
         for name, state in needy.items()
@@ -107,6 +113,12 @@ def og_rolling_plan(
         steps,
         key=lambda step: (ORDER.index(step["stage"]), roles.index(step["role"] if step["role"] in STAGES else "")),
     )
+
+
+def og_rolling_ahead(plan: Sequence[Mapping[str, str]], batch: Sequence[str]) -> list[str]:
+    """Return who comes before a batch of nodes in a plan."""
+    hosts = [step["host"] for step in plan]
+    return hosts[: min((hosts.index(name) for name in batch), default=0)]
 
 
 def og_rolling_states(
@@ -167,6 +179,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "og_failure": og_failure,
+            "og_rolling_ahead": og_rolling_ahead,
             "og_rolling_lines": og_rolling_lines,
             "og_rolling_notes": og_rolling_notes,
             "og_rolling_plan": og_rolling_plan,

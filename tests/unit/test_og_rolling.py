@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 from filter_plugins.og_rolling import (
     ROUND,
     og_failure,
+    og_rolling_ahead,
     og_rolling_lines,
     og_rolling_notes,
     og_rolling_plan,
@@ -69,6 +70,18 @@ def test_a_node_whose_program_still_runs_another_release_is_not_done() -> None:
     assert og_rolling_plan(nodes, B) == []
     nodes["ogr_w2"] = node("router", current=B, running=A)
     assert [step["host"] for step in og_rolling_plan(nodes, B)] == ["ogr_w2"]
+
+
+def test_a_node_comes_from_what_its_data_plane_runs() -> None:
+    nodes = site(ogr_w2=node("router", current=B, running=A))
+    assert {step["from"] for step in og_rolling_plan(nodes, B)} == {A}
+
+
+def test_who_comes_before_a_batch() -> None:
+    plan = og_rolling_plan(site(), B)
+    assert og_rolling_ahead(plan, ["ogr_w1"]) == []
+    assert og_rolling_ahead(plan, ["agent_w1"]) == ["ogr_w1", "ogh_w1"]
+    assert og_rolling_ahead(plan, ["ogh_w2", "ogr_w2"]) == ["ogr_w1", "ogh_w1", "agent_w1"]
 
 
 def test_a_setting_that_is_written_and_not_in_force_is_a_reason() -> None:
