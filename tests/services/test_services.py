@@ -115,9 +115,12 @@ def consul_pids(site: Site) -> list[str]:
     return [node.sh("systemctl show --property MainPID --value consul").strip() for node in (site.monitor, site.agent)]
 
 
-def test_a_changed_setting_restarts_and_waits(site: Site) -> None:
+def test_a_changed_setting_restarts_and_waits_also_after_a_run_that_was_cut_off(site: Site) -> None:
     before = consul_pids(site)
-    shown = site.play("setting", "--tags", "consul", "--extra-vars", '{"consul_log_level": "INFO"}')
+    setting = ("--extra-vars", '{"consul_log_level": "INFO"}')
+    site.play("cut off", "--tags", "consul_install,consul_configure", *setting)
+    assert consul_pids(site) == before
+    shown = site.play("setting", "--tags", "consul", *setting)
     server, client = shown.index("restart the servers that are due"), shown.index("restart the clients that are due")
     assert server < client
     assert "changed: [mon_w1]" in shown[server:client]
@@ -143,9 +146,12 @@ def test_a_server_that_does_not_come_back_ends_the_play(site: Site) -> None:
     client = consul_pids(site)[1]
     site.monitor.sh("chown root: /var/lib/consul && chmod 700 /var/lib/consul")
     changed = ("--tags", "consul_configure,consul_service", "--extra-vars")
-    values = '{"consul_log_level": "INFO", "consul_restart_wait_s": 5, "__consul_binary": {"version": "1.8.7"}}'
+    directory = site.monitor.sh("dirname $(readlink /usr/local/bin/consul)").strip()
+    binary = {"version": "1.8.7", "directory": directory}
+    values = {"consul_log_level": "INFO", "consul_restart_wait_s": 5, "__consul_binary": binary}
     try:
-        assert "after the restart of Consul: no leader is known" in site.play("no way", *changed, values, fails=True)
+        shown = site.play("no way", *changed, json.dumps(values), fails=True)
+        assert "after the restart of Consul: no leader is known" in shown
         assert consul_pids(site)[1] == client
     finally:
         site.monitor.sh("chown consul:consul /var/lib/consul && chmod 750 /var/lib/consul && systemctl restart consul")
