@@ -141,6 +141,14 @@ def test_another_server_restarts_nobody(site: Site) -> None:
     site.play("one server", "--tags", "consul")
 
 
+def test_an_older_version_is_refused(site: Site) -> None:
+    binary = {"version": "1.2.3", "source": "debian", "directory": "/opt/consul/older", "file": "", "cached": False}
+    values = json.dumps({"__consul_binary": binary})
+    said = site.play("older", "--tags", "consul_install", "--extra-vars", values, fails=True)
+    assert "the source debian gives 1.2.3, which may not read the newer one's data. Nothing" in " ".join(said.split())
+    assert "older" not in site.monitor.sh("ls /opt/consul; readlink /usr/local/bin/consul")
+
+
 def test_a_server_that_does_not_come_back_ends_the_play(site: Site) -> None:
     """Its data directory is not its own any more: Consul does not start, and the client is left alone."""
     client = consul_pids(site)[1]

@@ -18,10 +18,11 @@ from filter_plugins.og_address import og_gateways
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "inventories/example"
-SECRETS = {"vault_og_flow_seed": "0" * 32, "vault_consul_gossip_key": "k", "vault_grafana_admin_password": "p"}
+GOSSIP_KEY = "A" * 43 + "="
+SECRETS = {"vault_og_flow_seed": "0" * 32, "vault_consul_gossip_key": GOSSIP_KEY, "vault_grafana_admin_password": "p"}
 VALUES = (
     "og_site", "og_address", "og_locator", "og_gateway_address", "og_role", "consul_mode", "consul_servers",
-    "consul_servers_wan", "consul_config_extra", "monitoring_server",
+    "consul_servers_wan", "consul_config_extra", "monitoring_server", "monitoring_influxdb_sites",
 )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def write(folder: Path, host_values: str, hosts: str, roles: tuple[str, ...] = (
 
 def evaluate(folder: Path, host_values: str, hosts: str, secrets: dict[str, str], *roles: str) -> dict[str, Any]:
     """Have Ansible compute an expression for hosts."""
-    variables = json.dumps({**secrets, "ansible_become": False, "ansible_python_interpreter": sys.executable})
+    variables = json.dumps({**secrets, "ansible_python_interpreter": sys.executable})
     done = ansible(
         "ansible-playbook", "--tags", "probe", str(write(folder, host_values, hosts, roles)), "-e", variables
     )
@@ -109,7 +110,10 @@ def test_consul_and_statistics(hosts: dict[str, Any]) -> None:
         f"mon_{s}{n}" for s in "we" for n in (1, 2, 3)
     }
     assert [name for name, host in sorted(hosts.items()) if host["monitoring_server"]] == ["mon_e1", "mon_w1"]
-    assert hosts["agent_w1"]["consul_config_extra"] == {"encrypt": "k"}
+    assert hosts["agent_w1"]["consul_config_extra"] == {"encrypt": GOSSIP_KEY}
+    assert hosts["mon_e2"]["monitoring_influxdb_sites"] == {
+        site: f"http://[{hosts[name]['og_address']}]:8086" for site, name in (("west", "mon_w1"), ("east", "mon_e1"))
+    }, "the monitors that keep statistics"
 
 
 def test_data_planes_take_a_device_hugepages_and_processors(tmp_path: Path) -> None:
@@ -136,10 +140,26 @@ def test_every_secret_has_a_plain_name_and_a_place_in_the_vault() -> None:
     assert not any(vault.values()), "an example holds no secret"
 
 
+@pytest.mark.parametrize(
+    ("secrets", "said"),
+    [
+        ({"vault_consul_gossip_key": ""}, "a secret is not set: copy inventories/_shared/vault.example.yml"),
+        ({"vault_grafana_admin_password": ""}, "a secret is not set: copy inventories/_shared/vault.example.yml"),
+        (
+            {"vault_consul_gossip_key": "k"},
+            "Consul's gossip key (consul_config_extra.encrypt) must be 32 bytes in base64",
+        ),
+        ({}, ""),
+    ],
+)
+def test_preflight_refuses_a_vault_that_is_not_filled_in(secrets: dict[str, str], said: str) -> None:
+    done = ansible("ansible-playbook", "playbooks/preflight.yml", "-e", json.dumps(SECRETS | secrets))
+    assert said in " ".join((done.stdout + done.stderr).split())
+    assert (done.returncode != 0) == bool(said), done.stdout + done.stderr
+
+
 def test_a_missing_vault_is_said(tmp_path: Path) -> None:
-    done = ansible(
-        "ansible-playbook", str(write(tmp_path, "{{ og_dataplane_flow_seed }}", "ogh_w1")), "-e", "ansible_become=false"
-    )
+    done = ansible("ansible-playbook", str(write(tmp_path, "{{ og_dataplane_flow_seed }}", "ogh_w1")))
     assert done.returncode != 0
     assert "copy inventories/_shared/vault.example.yml to this inventory as group_vars/all/vault.yml" in " ".join(
         (done.stdout + done.stderr).split()
