@@ -115,7 +115,8 @@ def test_consul_and_statistics(hosts: dict[str, Any]) -> None:
 def test_data_planes_take_a_device_hugepages_and_processors(tmp_path: Path) -> None:
     values = (
         "{{ {'options': __og_dataplane_options, 'peers': gobgp_neighbors, 'seed': og_dataplane_flow_seed,"
-        " 'packages': __og_dataplane_wanted_packages, 'device': __og_dataplane_device} | to_json }}"
+        " 'packages': __og_dataplane_wanted_packages, 'device': __og_dataplane_device,"
+        " 'kernel': __og_dataplane_kernel_arguments} | to_json }}"
     )
     extra = SECRETS | {"og_dataplane_role": "hasher"}
     made = evaluate(tmp_path, values, "gateways", extra, "og_dataplane")
@@ -129,6 +130,7 @@ def test_data_planes_take_a_device_hugepages_and_processors(tmp_path: Path) -> N
     assert made["ogh_e1"]["seed"] == "0" * 32
     assert {"dpdk", "driverctl", "librte-meta-net"} <= set(made["ogh_e1"]["packages"])
     assert made["ogh_e1"]["device"] == "/sys/bus/pci/devices/0000:5e:00.1"
+    assert made["ogh_e1"]["kernel"] == "isolcpus=2-5 nohz_full=2-5 rcu_nocbs=2-5"
 
 
 def test_a_port_shared_with_the_kernel_needs_no_driver_of_dpdk(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the role og_dataplane makes of processors and memory."""
+"""What the role og_dataplane makes of processors, memory and the boot loader."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import jinja2
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 
 from filter_plugins.og_dataplane import og_lcores
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/og_dataplane"
+ARGUMENTS = "isolcpus=2-5 nohz_full=2-5 rcu_nocbs=2-5"
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,33 @@ def test_hugepages_are_reserved_on_the_node_of_the_nic(
 
 def test_no_hugepages_no_line() -> None:
     assert "hugepages" not in unit("routes.service.j2", og_dataplane_hugepages=0)
+
+
+@pytest.mark.parametrize(
+    ("loader", "kernel", "found"),
+    [
+        (None, "quiet", []),
+        ("linux /vmlinuz ro quiet", "quiet", []),
+        (f"linux /vmlinuz ro {ARGUMENTS}", "quiet", ["loader"]),
+        (f"linux /vmlinuz ro {ARGUMENTS}", f"ro {ARGUMENTS}", ["loader", "kernel"]),
+        (f"linux /vmlinuz ro {ARGUMENTS.replace('2-5', '2-5,8')}", "quiet", []),
+    ],
+)
+def test_what_the_boot_loader_lacks_is_read_from_the_host(
+    tmp_path: Path, loader: str | None, kernel: str, found: list[str]
+) -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/isolate.yml").read_text())
+    _, look, update, say = tasks
+    (tmp_path / "cmdline").write_text(kernel)
+    if loader is not None:
+        (tmp_path / "grub.cfg").write_text(loader)
+    script = render(look["ansible.builtin.shell"], __og_dataplane_kernel_arguments=ARGUMENTS)
+    for path in ("/boot/grub/grub.cfg", "/proc/cmdline"):
+        script = script.replace(path, str(tmp_path / Path(path).name))
+    done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == found
+    assert (look["changed_when"], look["check_mode"]) == (False, False)
+    assert update["ansible.builtin.command"]["cmd"] == "update-grub"
+    for task, word in ((update, "loader"), (say, "kernel")):
+        due = render(f"{{{{ {task['when']} }}}}", __og_dataplane_isolated={"stdout_lines": found})
+        assert due == str(word not in found)
