@@ -36,6 +36,7 @@ PORTS: dict[str, dict[int, tuple[str, ...]]] = {
 SMALLEST_MEMORY_KB = 900 * 1024
 HUGEPAGE_KB = 2048
 ETHERNET_CLASS = "0x0200"
+VFIO_DRIVERS = ("vfio-pci", "pci-stub", "pcieport")  # these leave an IOMMU group to vfio
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Facts:
     free_mb: dict[str, int] = field(default_factory=dict)
     listeners: dict[int, set[str]] = field(default_factory=dict)
     pci_interfaces: list[str] = field(default_factory=list)  # and the bonds or bridges they are in
+    pci_group: list[tuple[str, str]] = field(default_factory=list)  # others in its IOMMU group, and their drivers
 
 
 def read_facts(lines: Iterable[str]) -> Facts:
@@ -67,6 +69,9 @@ def read_facts(lines: Iterable[str]) -> Facts:
                     facts.listeners.setdefault(int(number), set()).add(program)
                 case "pci_interface" | "pci_master":
                     facts.pci_interfaces.append(value)
+                case "pci_group":
+                    address, _, driver = value.partition(" ")
+                    facts.pci_group.append((address, driver))
                 case _:
                     facts.values[key] = value
         except ValueError as error:
@@ -83,8 +88,11 @@ def _processors(text: str) -> set[int]:
     """Return the numbers of a list such as `2-5,8`. Raises ValueError."""
     numbers: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        numbers |= set(range(int(first), int(last or first) + 1))
+        first, dash, last = part.partition("-")
+        span = range(int(first), int(last if dash else first) + 1)
+        if not span:
+            raise ValueError(part)
+        numbers |= set(span)
     return numbers
 
 
@@ -128,6 +136,16 @@ class _Checker:
                 continue
             if self.facts.options.get(name) == "n":
                 self.say(f"{name} is off: {reason}", "the kernel's build", "Use a kernel that has it.")
+
+    def system(self) -> None:
+        """What programs of a release run on is the Debian that they are built for."""
+        wanted = f"debian {self.wanted['debian']}"
+        if self.role not in ("client", "network") and self.value("system") != wanted:
+            self.say(
+                f"the host runs {self.value('system') or 'an unknown system'}, releases are built for {wanted}",
+                "the host's operating system; the limit is og_preflight_debian",
+                "Install that one: packages and libraries of another do not fit.",
+            )
 
     def memory(self) -> None:
         """Enough for what is asked for."""
@@ -187,6 +205,43 @@ class _Checker:
             )
         if self.is_gateway and self.wanted["port"] == "pci":
             self._pci(interface)
+            self._next_hop()
+        elif self.is_gateway and self.value("interface_master"):
+            self.say(
+                f"{interface} is a {self.value('interface_master')}: packets come in by its members' queues, to which "
+                "no socket of the data plane is bound",
+                "og_data_port and og_dataplane_port: af_xdp",
+                "Name a port that is in no bond or bridge, or use pci.",
+            )
+
+    def _next_hop(self) -> None:
+        mac = str(self.wanted["next_hop_mac"])
+        if not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", mac):
+            self.say(
+                f"not a MAC address of the next hop: {mac!r}; the kernel knows none for a port that it does not have",
+                "og_dataplane_next_hop_mac (og_dataplane_port: pci)",
+                "Give the link address of the router at the port's other end.",
+            )
+
+    def numa(self) -> str:
+        """Return a note if the data plane polls on another NUMA node than its NIC's."""
+        pci = self.wanted["port"] == "pci"
+        node, _, there = self.value("pci_node" if pci else "interface_node").partition(" ")
+        text = str(self.wanted["cpus"])
+        if not self.is_gateway or not text or not there:
+            return ""
+        try:
+            others = _processors(text) - _processors(there)
+        except ValueError:  # a problem, and told as such
+            return ""
+        nic = self.wanted["pci_address"] if pci else self.wanted["interface"]
+        if not others:
+            return ""
+        numbers = ", ".join(map(str, sorted(others)))
+        return (
+            f"processors {numbers} (og_dataplane_cpus) are not on NUMA node {node} of {nic}, which has {there}: "
+            "packets cross between the nodes"
+        )
 
     def _pci(self, interface: str) -> None:
         address = str(self.wanted["pci_address"])
@@ -222,6 +277,13 @@ class _Checker:
                 "the firmware (VT-d, AMD-Vi) and the kernel's command line",
                 "Switch it on; on Intel boot with intel_iommu=on.",
             )
+        for other, driver in self.facts.pci_group:
+            if driver not in VFIO_DRIVERS:
+                self.say(
+                    f"{other} is in the IOMMU group of {address} with driver {driver}: vfio-pci takes whole groups",
+                    "og_dataplane_pci_address and the machine's slots",
+                    f"Take a port with a group of its own, or bind {other} to vfio-pci too.",
+                )
         if interface in self.facts.pci_interfaces:
             names = dict.fromkeys((self.facts.pci_interfaces[0], interface))
             self.say(
@@ -279,11 +341,12 @@ class _Checker:
 def og_host_problems(lines: Iterable[str], wanted: Mapping[str, Any]) -> list[str]:
     """Return the problems of a host; empty if there are none.
 
-    `lines` is what host_facts.sh printed. `wanted` holds role, agent_mode, port, interface, pci_address, mtu,
-    sets_port, hugepages, cpus, threads, kernel_min, free_mb, and flow_seed where it is given.
+    `lines` is what host_facts.sh printed. `wanted` holds role, agent_mode, port, interface, pci_address, next_hop_mac,
+    mtu, sets_port, hugepages, cpus, threads, kernel_min, debian, free_mb, and flow_seed where it is given.
     """
     checker = _Checker(read_facts(lines), wanted)
     for check in (
+        checker.system,
         checker.kernel,
         checker.memory,
         checker.processors,
@@ -300,9 +363,12 @@ def og_host_problems(lines: Iterable[str], wanted: Mapping[str, Any]) -> list[st
 def og_host_notes(lines: Iterable[str], wanted: Mapping[str, Any]) -> list[str]:
     """Return what will work less well on a host, and is no reason to stop. Arguments as of og_host_problems."""
     checker = _Checker(read_facts(lines), wanted)
+    notes = [checker.numa()]
     if checker.agent_mode == "ebpf" and not checker.value("btf"):
-        return ["no /sys/kernel/btf/vmlinux (the kernel's option CONFIG_DEBUG_INFO_BTF): load-aware accept will be off"]
-    return []
+        notes.append(
+            "no /sys/kernel/btf/vmlinux (the kernel's option CONFIG_DEBUG_INFO_BTF): load-aware accept will be off"
+        )
+    return [note for note in notes if note]
 
 
 class FilterModule:

@@ -118,18 +118,31 @@ def test_consul_and_statistics(hosts: dict[str, Any]) -> None:
 
 def test_data_planes_take_a_device_hugepages_and_processors(tmp_path: Path) -> None:
     values = (
-        "{{ {'options': __og_dataplane_options, 'peers': gobgp_neighbors, 'seed': og_dataplane_flow_seed} | to_json }}"
+        "{{ {'options': __og_dataplane_options, 'peers': gobgp_neighbors, 'seed': og_dataplane_flow_seed,"
+        " 'packages': __og_dataplane_wanted_packages, 'device': __og_dataplane_device,"
+        " 'kernel': __og_dataplane_kernel_arguments} | to_json }}"
     )
     extra = SECRETS | {"og_dataplane_role": "hasher"}
     made = evaluate(tmp_path, values, "gateways", extra, "og_dataplane")
     assert len(made) == 8
     options = made["ogh_e1"]["options"]
     assert options["port"] == {"kind": "pci", "address": "0000:5e:00.1", "interface": "bond0"}
-    assert options["eal"] == ["-m", "3072", "--lcores", "(0-3)@(2-5)"]
+    assert options["eal"] == ["-m", "3072", "--lcores", "0@2,1@3,2@4,3@5"]
     assert options["next_hop"] == {"mode": "fixed", "mac": "02:00:00:00:02:01"}
     assert (options["threads"], options["fabric_mtu"]) == (4, 9000)
     assert made["ogh_e1"]["peers"] == [{"address": f"2001:db8:f002:11::{end}", "asn": 64602} for end in "ab"]
     assert made["ogh_e1"]["seed"] == "0" * 32
+    assert {"dpdk", "driverctl", "librte-meta-net"} <= set(made["ogh_e1"]["packages"])
+    assert made["ogh_e1"]["device"] == "/sys/bus/pci/devices/0000:5e:00.1"
+    assert made["ogh_e1"]["kernel"] == "isolcpus=2-5 nohz_full=2-5 rcu_nocbs=2-5"
+
+
+def test_a_port_shared_with_the_kernel_needs_no_driver_of_dpdk(tmp_path: Path) -> None:
+    values = "{{ {'packages': __og_dataplane_wanted_packages, 'device': __og_dataplane_device} | to_json }}"
+    extra = SECRETS | {"og_dataplane_role": "hasher", "og_dataplane_port": "af_xdp"}
+    made = evaluate(tmp_path, values, "ogh_e1", extra, "og_dataplane")["ogh_e1"]
+    assert not {"dpdk", "driverctl", "librte-meta-net"} & set(made["packages"])
+    assert made["device"] == "/sys/class/net/bond0/device"
 
 
 def test_every_secret_has_a_plain_name_and_a_place_in_the_vault() -> None:

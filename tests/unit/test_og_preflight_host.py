@@ -16,6 +16,7 @@ from filter_plugins.og_preflight_host import og_host_notes, og_host_problems, re
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/og_preflight/files/host_facts.sh"
 PCI = "0000:3b:00.0"
 HOST = {
+    "system": "debian 13",
     "kernel": "6.12.48+deb13-amd64",
     "processors": "8",
     "container": "",
@@ -30,6 +31,7 @@ HOST = {
     "listener": "22 sshd",
     "pci_class": "0x020000",
     "pci_driver": "ice",
+    "pci_node": "0 0-7",
     "pci_iommu": "yes",
     "vfio": "yes",
 }
@@ -39,12 +41,14 @@ WANTED: dict[str, Any] = {
     "port": "pci",
     "interface": "bond0",
     "pci_address": PCI,
+    "next_hop_mac": "02:00:00:00:01:01",
     "mtu": 9000,
     "sets_port": False,
     "hugepages": 1024,
     "cpus": "2-5",
     "threads": 4,
     "kernel_min": "6.12",
+    "debian": "13",
     "free_mb": 1024,
     "flow_seed": "0" * 32,
 }
@@ -68,6 +72,9 @@ def test_a_container_has_no_clock_and_no_kernel_options_of_its_own() -> None:
     ("host", "wanted", "said"),
     [
         ({"kernel": "6.1.0-40-amd64"}, {}, ["Linux 6.1.0-40-amd64 is older than 6.12", "og_preflight_kernel_min"]),
+        ({"system": "debian 12"}, {}, ["runs debian 12, releases are built for debian 13", "og_preflight_debian"]),
+        ({"system": "ubuntu 24.04"}, {"role": "agent"}, ["runs ubuntu 24.04"]),
+        ({"system": "debian"}, {"role": "monitor"}, ["runs debian, releases"]),
         ({"seg6": None}, {}, ["knows no SRv6", "CONFIG_IPV6_SEG6_LWTUNNEL"]),
         ({"option": "CONFIG_NET_CLS_BPF=n"}, {"role": "agent"}, ["CONFIG_NET_CLS_BPF is off", "og_agent_mode: ebpf"]),
         (
@@ -86,6 +93,7 @@ def test_a_container_has_no_clock_and_no_kernel_options_of_its_own() -> None:
         ({}, {"hugepages": 7000}, ["14000 MiB of 15625 MiB", "og_dataplane_hugepages"]),
         ({}, {"cpus": "2-8"}, ["processor 8 of 8", "og_dataplane_cpus"]),
         ({}, {"cpus": "2:5"}, ["not a list of processors: '2:5'", "og_dataplane_cpus"]),
+        ({}, {"cpus": "5-2"}, ["not a list of processors: '5-2'", "og_dataplane_cpus"]),
         ({}, {"cpus": "0-7"}, ["no processor is left", "og_dataplane_cpus"]),
         ({}, {"cpus": "2-3"}, ["4 threads on 2 processors", "og_dataplane_threads"]),
         ({"interface_mtu": None}, {}, ["there is no interface bond0", "og_data_port"]),
@@ -95,6 +103,15 @@ def test_a_container_has_no_clock_and_no_kernel_options_of_its_own() -> None:
         ({"pci_class": "0x010802"}, {}, [f"{PCI} is no Ethernet controller"]),
         ({"vfio": None}, {}, ["no vfio-pci", "og_dataplane_port"]),
         ({"pci_iommu": None}, {}, ["no IOMMU group", "intel_iommu=on"]),
+        (
+            {"pci_group": "0000:3b:00.1 ice"},
+            {},
+            ["0000:3b:00.1 is in the IOMMU group of", "with driver ice", "bind 0000:3b:00.1"],
+        ),
+        ({}, {"next_hop_mac": ""}, ["not a MAC address of the next hop: ''", "og_dataplane_next_hop_mac"]),
+        ({}, {"next_hop_mac": "2001:db8::1"}, ["not a MAC address of the next hop: '2001:db8::1'"]),
+        ({"interface_master": "bond"}, {"port": "af_xdp"}, ["bond0 is a bond", "no bond or bridge, or use pci"]),
+        ({"interface_master": "bridge"}, {"port": "af_xdp"}, ["bond0 is a bridge"]),
         ({"pci_interface": "bond0"}, {}, [f"{PCI} is bond0", "og_data_port"]),
         (
             {"pci_interface": "eno1", "pci_master": "bond0"},
@@ -138,6 +155,31 @@ def test_missing_type_information_is_told_and_stops_nothing() -> None:
     assert og_host_notes(lines, WANTED) == []  # a gateway node reads none
 
 
+def test_clients_may_be_of_any_system() -> None:
+    assert problems({"system": "fedora 43"}, role="client") == []
+
+
+def test_a_bond_is_fine_where_the_data_plane_has_another_port() -> None:
+    assert problems({"interface_master": "bond"}) == []
+    assert problems({"interface_master": "bond"}, role="agent", port="af_xdp") == []
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", "pcieport"])
+def test_others_in_the_iommu_group_that_do_not_matter(driver: str) -> None:
+    assert problems({"pci_group": f"0000:3b:00.1 {driver}"}) == []
+
+
+@pytest.mark.parametrize(("port", "nic"), [("pci", PCI), ("af_xdp", "bond0")])
+def test_processors_of_another_numa_node_are_told_and_stop_nothing(port: str, nic: str) -> None:
+    host = HOST | {"pci_node": "1 1,3,5,7", "interface_node": "1 1,3,5,7"}
+    lines = [f"{key} {value}" for key, value in host.items()]
+    (note,) = og_host_notes(lines, WANTED | {"port": port})
+    assert f"processors 2, 4 (og_dataplane_cpus) are not on NUMA node 1 of {nic}, which has 1,3,5,7" in note
+    assert og_host_problems(lines, WANTED | {"port": port}) == []
+    for fine in ({"cpus": "1,3,5,7"}, {"cpus": ""}, {"role": "agent"}, {"cpus": "2:5"}):
+        assert not any("NUMA" in note for note in og_host_notes(lines, WANTED | {"port": port, "btf": "yes"} | fine))
+
+
 def test_a_port_that_a_role_sets_up_may_be_anything_now() -> None:
     assert problems({"interface_mtu": "1500"}, sets_port=True) == []
 
@@ -159,3 +201,38 @@ def test_the_script_tells_about_this_machine() -> None:
     assert int(facts.values["interface_mtu"]) == int(Path("/sys/class/net/lo/mtu").read_text())
     assert facts.free_mb["/nonexistent/og"] == facts.free_mb["/"] > 0
     assert "pci_class" not in facts.values
+
+
+def test_the_script_tells_where_a_device_is(tmp_path: Path) -> None:
+    """A machine of two nodes: a port and its neighbour in one IOMMU group, the neighbour in a bond."""
+    devices, net = tmp_path / "sys/bus/pci/devices", tmp_path / "sys/class/net"
+    group, driver, node = tmp_path / "sys/groups/7", tmp_path / "sys/drivers/ice", tmp_path / "sys/devices/system/node"
+    for path in (
+        group / "devices",
+        driver,
+        node / "node0",
+        node / "node1",
+        net / "bond0/bonding",
+        net / "bond0/device",
+    ):
+        path.mkdir(parents=True)
+    for number in (0, 1):
+        (node / f"node{number}/cpulist").write_text(f"{number * 8}-{number * 8 + 7}\n")
+    for function in "01":
+        device = devices / f"0000:3b:00.{function}"
+        device.mkdir(parents=True)
+        for name, text in (("class", "0x020000\n"), ("numa_node", "1\n")):
+            (device / name).write_text(text)
+        for name, target in (("driver", driver), ("iommu_group", group)):
+            (device / name).symlink_to(target)
+        (group / "devices" / device.name).symlink_to(device)
+    (net / "bond0/mtu").write_text("9000\n")
+    (net / "bond0/device/numa_node").write_text("-1\n")
+    script = SCRIPT.read_text().replace("/sys/", f"{tmp_path}/sys/")
+    environment = os.environ | {"OG_INTERFACE": "bond0", "OG_PCI_ADDRESS": PCI, "OG_PATHS": "/"}
+    done = subprocess.run(["sh", "-s"], input=script, env=environment, capture_output=True, text=True, check=True)
+    facts = read_facts(done.stdout.splitlines())
+    assert facts.values["interface_master"] == "bond"
+    assert facts.values["pci_node"] == "1 8-15"
+    assert "interface_node" not in facts.values
+    assert facts.pci_group == [("0000:3b:00.1", "ice")]

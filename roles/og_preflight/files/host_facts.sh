@@ -14,6 +14,13 @@ option() {
     fi
 }
 
+# A device's NUMA node and the processors of it. A machine of one node may say -1: then nothing.
+numa_node() {
+    node=$(cat "$2/numa_node" 2>/dev/null)
+    [ -r "/sys/devices/system/node/node$node/cpulist" ] || return
+    echo "$1 $node $(cat "/sys/devices/system/node/node$node/cpulist")"
+}
+
 echo "kernel $(uname -r)"
 echo "machine $(uname -m)"
 echo "processors $(getconf _NPROCESSORS_CONF)"
@@ -31,6 +38,9 @@ if [ -n "$OG_INTERFACE" ] && [ -e "/sys/class/net/$OG_INTERFACE" ]; then
     echo "interface_mtu $(cat "/sys/class/net/$OG_INTERFACE/mtu")"
     driver=$(readlink -f "/sys/class/net/$OG_INTERFACE/device/driver")
     echo "interface_driver ${driver##*/}"
+    [ -d "/sys/class/net/$OG_INTERFACE/bonding" ] && echo "interface_master bond"
+    [ -d "/sys/class/net/$OG_INTERFACE/bridge" ] && echo "interface_master bridge"
+    numa_node interface_node "/sys/class/net/$OG_INTERFACE/device"
 fi
 if [ -n "$OG_PCI_ADDRESS" ] && [ -e "/sys/bus/pci/devices/$OG_PCI_ADDRESS" ]; then
     echo "pci_class $(cat "/sys/bus/pci/devices/$OG_PCI_ADDRESS/class")"
@@ -42,6 +52,12 @@ if [ -n "$OG_PCI_ADDRESS" ] && [ -e "/sys/bus/pci/devices/$OG_PCI_ADDRESS" ]; th
         [ -e "$path/master" ] && master=$(readlink -f "$path/master") && echo "pci_master ${master##*/}"
     done
     ls "/sys/bus/pci/devices/$OG_PCI_ADDRESS/iommu_group" >/dev/null 2>&1 && echo "pci_iommu yes"
+    for path in "/sys/bus/pci/devices/$OG_PCI_ADDRESS"/iommu_group/devices/*; do
+        [ "${path##*/}" != "$OG_PCI_ADDRESS" ] && [ -e "$path/driver" ] || continue
+        driver=$(readlink -f "$path/driver")
+        echo "pci_group ${path##*/} ${driver##*/}"
+    done
+    numa_node pci_node "/sys/bus/pci/devices/$OG_PCI_ADDRESS"
 fi
 { [ -d /sys/module/vfio_pci ] || modprobe --dry-run --quiet vfio-pci; } 2>/dev/null && echo "vfio yes"
 
