@@ -37,7 +37,10 @@ def hosts(count: int) -> dict[str, Any]:
                 name = f"{prefix}_{site[0]}{number}"
                 members[name] = {"og_node": len(members) + 1}
                 if group in ("hashers", "routers"):
-                    members[name] |= {"og_dataplane_pci_address": "0000:3b:00.0"}
+                    members[name] |= {
+                        "og_dataplane_pci_address": "0000:3b:00.0",
+                        "og_dataplane_next_hop_mac": "02:00:00:00:00:01",
+                    }
                 groups[group]["hosts"][name] = {}
         sites[f"site_{site}"] = {"vars": {"og_site": site}, "hosts": members}
     gateways: dict[str, Any] = {"gateways": {"children": {"hashers": {}, "routers": {}}}}

@@ -18,7 +18,8 @@ author:
 """
 
 # What host_facts.sh would say on a good machine, so that its checks run to their end.
-HOST = """kernel 6.12.0
+HOST = """system debian 13
+kernel 6.12.0
 processors 16
 container docker
 seg6 yes
