@@ -116,6 +116,10 @@ def test_consul_and_statistics(hosts: dict[str, Any]) -> None:
     }, "the monitors that keep statistics"
 
 
+def test_the_controller_needs_no_root() -> None:
+    assert "ansible_become" not in json.loads(ansible("ansible-inventory", "--host", "ogh_w1").stdout)
+
+
 def test_data_planes_take_a_device_hugepages_and_processors(tmp_path: Path) -> None:
     values = (
         "{{ {'options': __og_dataplane_options, 'peers': gobgp_neighbors, 'seed': og_dataplane_flow_seed,"
@@ -177,3 +181,22 @@ def test_a_missing_vault_is_said(tmp_path: Path) -> None:
     assert "copy inventories/_shared/vault.example.yml to this inventory as group_vars/all/vault.yml" in " ".join(
         (done.stdout + done.stderr).split()
     )
+
+
+# Port 1 of this machine: nobody answers.
+DEAD = ("playbooks/validate.yml", "-e", "ansible_host=127.0.0.1 ansible_port=1")
+
+
+def test_a_part_of_the_hosts_is_judged_though_dead() -> None:
+    done = ansible("ansible-playbook", *DEAD, "--limit", "ogr_w1,mon_e2")
+    assert done.returncode != 0, done.stdout + done.stderr
+    assert "2 problem(s):" in done.stdout
+    for name in ("ogr_w1", "mon_e2"):
+        assert f"- {name}: not asked: " in done.stdout
+    assert "No request was sent through the gateway" in done.stdout
+
+
+def test_nothing_is_judged_in_check_mode() -> None:
+    done = ansible("ansible-playbook", *DEAD, "--limit", "ogr_w1", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "VERDICT" in done.stdout
