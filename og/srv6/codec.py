@@ -8,7 +8,7 @@ encap, and wants segments in the order of the header, last one first. Pure: byte
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from .route import ACTIONS, MODES, Body, Encap, Local, Opaque
@@ -136,7 +136,7 @@ def decode(kind: int, payload: bytes) -> Body:
             return _decode_encap(payload)
         if kind == SEG6_LOCAL:
             return _decode_local(payload)
-    except (CodecError, struct.error):
+    except (CodecError, struct.error, AddressValueError):  # the last: a next hop of another length
         pass
     return Opaque(kind, payload)
 

@@ -158,6 +158,12 @@ def test_a_damaged_payload_is_never_taken_for_another_route(options: dict[str, A
         assert codec.encode(found) == (kind, damaged)
 
 
+@pytest.mark.parametrize("next_hop", [4, 5])  # SEG6_LOCAL_NH4, SEG6_LOCAL_NH6
+def test_a_next_hop_of_another_length_is_kept_as_it_is(next_hop: int) -> None:
+    payload = codec.attribute(1, struct.pack("=I", 5)) + codec.attribute(next_hop, b"\xc0")
+    assert codec.decode(7, payload) == Opaque(7, payload)
+
+
 def test_counters_are_read() -> None:
     values = b"".join(codec.attribute(kind, struct.pack("=Q", value)) for kind, value in ((2, 5), (3, 640), (4, 1)))
     payload = codec.attribute(1, struct.pack("=I", 1)) + codec.attribute(10 | 0x8000, values)
