@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 
 SLICE_S = 10
 DEFAULT_TIMEOUT_S = 300
+DEFAULT_SETTLE_S = 5
 
 display = Display()
 
@@ -43,16 +44,25 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types
         host = (task_vars or {}).get("inventory_hostname", "")
         try:
             timeout_s = int(arguments.get("timeout_s", DEFAULT_TIMEOUT_S))
+            settle_s = float(arguments.get("settle_s", DEFAULT_SETTLE_S))
         except (TypeError, ValueError):
-            timeout_s = 0  # the module says what is wrong with it
-        if timeout_s <= SLICE_S or self._task.check_mode or arguments.get("state", "drained") != "drained":
+            timeout_s, settle_s = 0, 0.0  # the module says what is wrong with it
+        # Each slice counts the quiet time from its own start: there must be room for it, in the last one too.
+        slice_s = max(SLICE_S, int(2 * settle_s))
+        if timeout_s <= slice_s + settle_s or self._task.check_mode or arguments.get("state", "drained") != "drained":
             return dict(self._execute_module(task_vars=task_vars))
         start, results, offsets = time.monotonic(), [], []
         while True:
             passed = time.monotonic() - start
             left = timeout_s - passed
-            final = left <= SLICE_S
-            more = {"timeout_s": max(int(left), 1)} if final else {"timeout_s": SLICE_S, "fail_on_timeout": False}
+            final = left <= slice_s + settle_s
+            more = {"timeout_s": max(int(left), 1)} if final else {"timeout_s": slice_s, "fail_on_timeout": False}
+            if results and self._would_change(arguments, task_vars):
+                failure = {
+                    "failed": True,
+                    "msg": f"{arguments.get('name', host)}: somebody has ended the drain meanwhile",
+                }
+                return merge(results, offsets) | failure
             result = dict(self._execute_module(module_args=arguments | more, task_vars=task_vars))
             results.append(result)
             offsets.append(passed)
@@ -62,3 +72,11 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types
                 f"{host}: {arguments.get('name', host)} drained {time.monotonic() - start:.0f} s ago, "
                 f"{result['left']} {result['unit']} left (waiting {timeout_s} s at most)"
             )
+
+    def _would_change(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> bool:
+        """Tell whether the module would drain again what the first slice has drained: then the wait is over."""
+        self._task.check_mode = True
+        try:
+            return bool(self._execute_module(module_args=dict(arguments), task_vars=task_vars).get("changed"))
+        finally:
+            self._task.check_mode = False

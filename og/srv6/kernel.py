@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from contextlib import suppress
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from pyroute2.netlink import (
@@ -89,7 +90,7 @@ def _observed(answer: Any, version: int, names: dict[int, str]) -> tuple[Observe
         body = Opaque(0, b"")
     default = "::" if version == 6 else "0.0.0.0"  # noqa: S104 - a prefix, nothing listens
     route = Route(
-        f"{answer.get_attr('RTA_DST') or default}/{answer['dst_len']}",
+        str(ip_network(f"{answer.get_attr('RTA_DST') or default}/{answer['dst_len']}")),  # spelled as in a wanted one
         answer.get_attr("RTA_TABLE") or answer["table"],
         answer.get_attr("RTA_PRIORITY") or 0,
         kind,

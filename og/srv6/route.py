@@ -152,6 +152,8 @@ class _Fields:
             self.fail(name, f"{value!r} is not an IPv{version} address")
         if address.version != version or address.is_multicast:
             self.fail(name, f"{value!r} is not a unicast IPv{version} address")
+        if isinstance(address, IPv6Address) and address.scope_id:
+            self.fail(name, f"{value!r} has a zone; the interface is given by device")
         return address
 
     def segments(self) -> tuple[str, ...]:
@@ -180,6 +182,8 @@ class _Fields:
 
 def _prefix(fields: _Fields) -> str:
     value = fields.text("prefix")
+    if "%" in value:
+        fields.fail("prefix", f"{value!r} has a zone; the interface is given by device")
     try:
         return str(ip_network(value))
     except ValueError as error:
@@ -241,6 +245,8 @@ def parse(options: Mapping[str, Any], place: str = "") -> Route:
         fields.fail("", f"{key}: a unicast route needs either encap or seg6local")
     if not device:
         fields.fail("device", f"{key}: needed for encap and seg6local")
+    if device == "lo":
+        fields.fail("device", f"{key}: lo makes it a reject route, another interface is needed")
     if bodies == ["seg6local"]:
         if inner != 6:
             fields.fail("prefix", f"{key.prefix}: a SID is IPv6")
