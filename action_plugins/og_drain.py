@@ -51,7 +51,9 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types
         slice_s = max(SLICE_S, int(2 * settle_s))
         if timeout_s <= slice_s + settle_s or self._task.check_mode or arguments.get("state", "drained") != "drained":
             return dict(self._execute_module(task_vars=task_vars))
-        start, results, offsets = time.monotonic(), [], []
+        start = time.monotonic()
+        results: list[dict[str, Any]] = []
+        offsets: list[float] = []
         while True:
             passed = time.monotonic() - start
             left = timeout_s - passed

@@ -17,7 +17,8 @@ class Waiting(og_drain.ActionModule):  # type: ignore[misc]
 
     def __init__(self, answers: list[dict[str, Any]], *, gone: bool = False, **arguments: Any) -> None:
         self._task = SimpleNamespace(args={"name": "ogr_w1", **arguments}, check_mode=False)
-        self.answers, self.gone, self.asked, self.now = answers, gone, [], 0.0
+        self.answers, self.gone, self.now = answers, gone, 0.0
+        self.asked: list[dict[str, Any]] = []
 
     def _execute_module(self, module_args: Any = None, **_: Any) -> dict[str, Any]:
         if self._task.check_mode:
