@@ -53,7 +53,7 @@ if [ -n "$OG_PCI_ADDRESS" ] && [ -e "/sys/bus/pci/devices/$OG_PCI_ADDRESS" ]; th
     done
     ls "/sys/bus/pci/devices/$OG_PCI_ADDRESS/iommu_group" >/dev/null 2>&1 && echo "pci_iommu yes"
     for path in "/sys/bus/pci/devices/$OG_PCI_ADDRESS"/iommu_group/devices/*; do
-        [ "${path##*/}" != "$OG_PCI_ADDRESS" ] && [ -e "$path/driver" ] || continue
+        if [ "${path##*/}" = "$OG_PCI_ADDRESS" ] || [ ! -e "$path/driver" ]; then continue; fi
         driver=$(readlink -f "$path/driver")
         echo "pci_group ${path##*/} ${driver##*/}"
     done
