@@ -226,10 +226,10 @@ not_taken_back:
 """
 
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.og_srv6.plan import Observed, apply, plan, plan_absent, say, show
+from ansible.module_utils.og_srv6.plan import apply, compare, plan, plan_absent, say, show
 from ansible.module_utils.og_srv6.route import (
     ACTIONS,
     DEFAULT_METRIC,
@@ -245,9 +245,6 @@ from ansible.module_utils.og_srv6.route import (
     parse,
     parse_key,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 try:
     from ansible.module_utils.og_setns import inside_named
@@ -296,7 +293,7 @@ def to_routes(parameters: dict[str, Any]) -> list[Route]:
     """Return the routes as given to the module. Raises RouteError."""
     read = parse if parameters["state"] == "present" else parse_key
     if parameters["routes"] is None:
-        return [read(parameters)]
+        return [read({name: parameters[name] for name in ("prefix", *ROUTE)})]
     return [read(options, f"routes[{at}]") for at, options in enumerate(parameters["routes"])]
 
 
@@ -307,15 +304,6 @@ def check(parameters: dict[str, Any]) -> None:
     netns = parameters["netns"]
     if netns is not None and (not netns or "/" in netns or netns.startswith(".")):
         raise RouteError(f"netns: {netns!r} is not the name of a network namespace")
-
-
-def verify(expected: Sequence[Observed], found: Sequence[Observed], wanted: Sequence[Route], protocol: int) -> None:
-    """Raise RouteError when what is there is not what was planned."""
-    planned, there = show(wanted, expected, protocol), show(wanted, found, protocol)
-    missing = [item for item in planned if item not in there]
-    surplus = [item for item in there if item not in planned]
-    if missing or surplus:
-        raise RouteError(f"the kernel's routes differ from the plan. Missing: {missing}; not asked for: {surplus}")
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -333,7 +321,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         after = apply(actions, observed, protocol)
         if actions and not module.check_mode:
             execute(netlink, actions, protocol)
-            verify(after, observe(netlink), wanted, protocol)
+            compare(after, observe(netlink), wanted, protocol)
     return {
         "changed": bool(actions),
         "actions": [say(action) for action in actions],

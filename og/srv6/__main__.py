@@ -16,7 +16,7 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from .kernel import KernelError, execute, missing_devices, observe
-from .plan import plan, say
+from .plan import apply, compare, plan, say
 from .route import MIN_PROTOCOL, PROTOCOL, Route, RouteError, check, parse
 
 EXIT_NOT_SO, EXIT_FILE = 1, 2
@@ -33,8 +33,10 @@ def read(text: str) -> tuple[list[Route], int, bool]:
     unknown = sorted(set(document) - {"protocol", "purge", "routes"})
     if unknown:
         raise RouteError(f"{unknown[0]}: unknown")
-    protocol = document.get("protocol", PROTOCOL)
-    if not isinstance(protocol, int) or not MIN_PROTOCOL <= protocol <= 255:
+    protocol, purge = document.get("protocol", PROTOCOL), document.get("purge", False)
+    if not isinstance(purge, bool):
+        raise RouteError(f"purge: {purge!r} is neither true nor false")
+    if isinstance(protocol, bool) or not isinstance(protocol, int) or not MIN_PROTOCOL <= protocol <= 255:
         raise RouteError(f"protocol: {protocol!r} is not a number within {MIN_PROTOCOL}..255")
     routes = []
     for at, item in enumerate(document["routes"]):
@@ -42,19 +44,20 @@ def read(text: str) -> tuple[list[Route], int, bool]:
             raise RouteError(f"routes[{at}]: not an object")
         routes.append(parse(item, f"routes[{at}]"))
     check(routes)
-    return routes, protocol, bool(document.get("purge", False))
+    return routes, protocol, purge
 
 
-def run(file: Path, *, change: bool) -> int:
-    """Apply or compare; return the exit status."""
-    wanted, protocol, purge = read(file.read_text(encoding="utf-8"))
+def run(wanted: list[Route], protocol: int, *, purge: bool, change: bool) -> int:
+    """Apply or compare; return the exit status. Raises RouteError or KernelError where the kernel stands against it."""
     with IPRoute() as netlink:
-        actions = plan(wanted, observe(netlink), protocol, purge=purge)
+        observed = observe(netlink)
+        actions = plan(wanted, observed, protocol, purge=purge)
         lacking = missing_devices(netlink, wanted)
         if lacking:
-            raise RouteError(f"no such device: {', '.join(lacking)}")
-        if change:
+            raise RouteError(f"no such device: {', '.join(lacking)}; nothing was changed")
+        if change and actions:
             execute(netlink, actions, protocol)
+            compare(apply(actions, observed, protocol), observe(netlink), wanted, protocol)
     for action in actions:
         print(say(action))
     return EXIT_NOT_SO if actions and not change else 0
@@ -67,11 +70,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
     try:
-        return run(options.file, change=options.what == "apply")
+        wanted, protocol, purge = read(options.file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, RouteError) as error:
         print(f"og-srv6: {options.file}: {error}", file=sys.stderr)
         return EXIT_FILE
-    except KernelError as error:
+    try:
+        return run(wanted, protocol, purge=purge, change=options.what == "apply")
+    except (RouteError, KernelError, OSError) as error:
         print(f"og-srv6: {error}", file=sys.stderr)
         return EXIT_NOT_SO
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routes of the kernel through pyroute2: read them, carry out a plan, take it back when a step fails.
 
-Messages are pyroute2's, but for RTA_ENCAP, which goes through `codec`. Works with pyroute2 0.7 (Debian 13) to 0.9.
+Attributes are bytes here, as the kernel wrote them: pyroute2's own codec has no word for much of what a route may hold
+(RTA_ENCAP of SRv6, RTA_NH_ID), and a route that was taken away comes back by the very message it was seen in. Works
+with pyroute2 0.7 (Debian 13) to 0.9.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
+import sys
 from contextlib import suppress
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pyroute2.netlink import (
@@ -18,6 +22,7 @@ from pyroute2.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
     NLM_F_EXCL,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
@@ -25,21 +30,32 @@ from pyroute2.netlink import (
 )
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE
-from pyroute2.netlink.rtnl.rtmsg import rtmsg_base
 
 from . import codec
-from .plan import Action, Delete, Observed, Put, say, undo
+from .plan import Action, Delete, Observed, Put, Restore, say, undo
 from .route import LOCAL, TYPES, UNICAST, Body, Local, Opaque, Route, family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _TYPES = {"unicast": 1, "local": 2, "blackhole": 6, "unreachable": 7, "prohibit": 8}  # RTN_*
 _CLONED = 0x200  # RTM_F_CLONED: an entry of the cache, not a route
-_SCOPE_LINK, _SCOPE_HOST, _SCOPE_NOWHERE = 253, 254, 255
+_ONLINK = 0x4  # RTNH_F_ONLINK: the only flag of a dump that may be asked for; the others are the state of links
+_SCOPE_LINK, _SCOPE_HOST = 253, 254
 _MODIFY = NLM_F_REQUEST | NLM_F_ACK
 _DUMP_ATTEMPTS = 5
+_FIELDS = ("family", "dst_len", "src_len", "tos", "table", "proto", "scope", "type", "flags")
+# fmt: off
+_ATTRIBUTES = (  # linux/rtnetlink.h, enum rtattr_type_t
+    "unspec", "dst", "src", "iif", "oif", "gateway", "priority", "prefsrc", "metrics", "multipath", "protoinfo",
+    "flow", "cacheinfo", "session", "mp_algo", "table", "mark", "mfc_stats", "via", "newdst", "pref", "encap_type",
+    "encap", "expires", "pad", "uid", "ttl_propagate", "ip_proto", "sport", "dport", "nh_id", "flowlabel",
+)
+# fmt: on
+_IN_WORDS = {"dst", "oif", "gateway", "priority", "table", "encap_type", "encap", "multipath", "src", "pad"}
+_NEXT_HOP = {"RTA_OIF", "RTA_GATEWAY", "RTA_VIA", "RTA_MULTIPATH", "RTA_ENCAP_TYPE", "RTA_ENCAP"}
+_EXPIRES_AT = 8  # of rta_expires in struct rta_cacheinfo, in ticks
 
 
 class KernelError(Exception):
@@ -50,11 +66,13 @@ class KernelError(Exception):
         self.number, self.left = number, list(left)
 
 
-class _Message(rtmsg_base, nlmsg):  # type: ignore[misc] # pyroute2 has no types
-    """A route message whose RTA_ENCAP is bytes. A subclass of rtmsg would inherit its table of attributes."""
+class _Message(nlmsg):  # type: ignore[misc] # pyroute2 has no types
+    """A route message (struct rtmsg) whose attributes are bytes."""
 
     __slots__ = ()
-    nla_map = tuple((name, "cdata" if name == "RTA_ENCAP" else kind) for name, kind in rtmsg_base.nla_map)
+    prefix = "RTA_"
+    fields = tuple((name, "I" if name == "flags" else "B") for name in _FIELDS)
+    nla_map = tuple((f"RTA_{name.upper()}", "none" if name == "unspec" else "cdata") for name in _ATTRIBUTES)
 
 
 def _request(netlink: Any, message: _Message, kind: int, flags: int) -> list[Any]:  # noqa: ANN401
@@ -65,17 +83,79 @@ def _request(netlink: Any, message: _Message, kind: int, flags: int) -> list[Any
 
 
 def devices(netlink: Any) -> dict[int, str]:  # noqa: ANN401
-    """Return the names of interfaces by index."""
-    return {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+    """Return the names of interfaces by index. Raises KernelError."""
+    try:
+        return {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+    except (NetlinkError, OSError) as error:
+        raise _unread("interfaces", error) from error
+
+
+def _unread(what: str, error: Exception) -> KernelError:
+    number = _number(error)
+    return KernelError(f"the kernel's {what} cannot be read: {os.strerror(number)}; nothing was changed", number)
+
+
+def _number(error: Exception) -> int:
+    return int(getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO)
 
 
 def _dump(netlink: Any, version: int) -> list[Any]:  # noqa: ANN401
     message = _Message()
     message["family"] = _FAMILIES[version]
     for _ in range(_DUMP_ATTEMPTS):
-        with suppress(NetlinkDumpInterrupted):  # routes changed meanwhile
-            return _request(netlink, message, RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP)
-    raise KernelError("the kernel's routes change too fast to be read", errno.EINTR)
+        try:
+            answers = _request(netlink, message, RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP)
+        except NetlinkDumpInterrupted:  # pyroute2 0.7; 0.9 leaves it to the reader
+            continue
+        except (NetlinkError, OSError) as error:
+            raise _unread("routes", error) from error
+        if not any(answer["header"]["flags"] & NLM_F_DUMP_INTR for answer in answers):
+            return answers
+    raise KernelError("the kernel's routes change too fast to be read; nothing was changed", errno.EINTR)
+
+
+def _u32(value: bytes | None) -> int:
+    return int(struct.unpack("=I", value)[0]) if value else 0
+
+
+def _address(value: bytes | None) -> str:
+    return str(ip_address(value)) if value else ""
+
+
+def _prefix(value: bytes | None, length: int, version: int) -> str:
+    """Return a prefix spelled as in a wanted route; without an address it is the default route."""
+    return str(ip_network((value or bytes(16 if version == 6 else 4), length)))
+
+
+def _hops(multipath: bytes) -> Iterator[bytes]:
+    """Yield the next hops (struct rtnexthop and its attributes) of RTA_MULTIPATH."""
+    while len(multipath) >= 2:
+        (length,) = struct.unpack_from("=H", multipath)
+        yield multipath[:length]
+        multipath = multipath[max((length + 3) & ~3, 4) :]
+
+
+def _beyond(answer: Any, found: dict[str, bytes]) -> tuple[str, ...]:  # noqa: ANN401
+    """Return the names of what the route has and `Route` has no word for."""
+    names = {name for name, value in found.items() if name not in _IN_WORDS and any(value)}
+    names.discard("cacheinfo")  # statistics, but for the time left
+    if _expires(found.get("cacheinfo", b"")):
+        names.add("expires")
+    if answer["flags"] & _ONLINK:
+        names.add("onlink")
+    return tuple(sorted(names))
+
+
+def _expires(cacheinfo: bytes) -> int:
+    """Return the ticks after which the kernel takes the route away; 0: it stays."""
+    return int.from_bytes(cacheinfo[_EXPIRES_AT : _EXPIRES_AT + 4], sys.byteorder, signed=True)
+
+
+def _selector(answer: Any, found: dict[str, bytes], version: int) -> str:  # noqa: ANN401
+    """Return what chooses the packets of this route besides their destination."""
+    if answer["src_len"]:
+        return f"from {_prefix(found.get('src'), answer['src_len'], version)}"
+    return f"tos {answer['tos']:#04x}" if answer["tos"] else ""
 
 
 def _observed(answer: Any, version: int, names: dict[int, str]) -> tuple[Observed, bytes] | None:  # noqa: ANN401
@@ -83,22 +163,27 @@ def _observed(answer: Any, version: int, names: dict[int, str]) -> tuple[Observe
     kind = next((name for name in TYPES if _TYPES[name] == answer["type"]), None)
     if kind is None or answer["flags"] & _CLONED:
         return None
-    hops = answer.get_attr("RTA_MULTIPATH") or []
-    payload = answer.get_attr("RTA_ENCAP") or b""
-    body: Body = codec.decode(answer.get_attr("RTA_ENCAP_TYPE"), payload) if payload else None
+    found = {name[4:].lower(): bytes(value) for name, value in answer["attrs"] if isinstance(value, bytes | bytearray)}
+    hops = list(_hops(found.get("multipath", b"")))
+    payload = found.get("encap", b"")
+    body: Body = None
     if hops:
         body = Opaque(0, b"")
-    default = "::" if version == 6 else "0.0.0.0"  # noqa: S104 - a prefix, nothing listens
+    elif payload:
+        body = codec.decode(struct.unpack("=H", found["encap_type"])[0], payload)
     route = Route(
-        str(ip_network(f"{answer.get_attr('RTA_DST') or default}/{answer['dst_len']}")),  # spelled as in a wanted one
-        answer.get_attr("RTA_TABLE") or answer["table"],
-        answer.get_attr("RTA_PRIORITY") or 0,
+        _prefix(found.get("dst"), answer["dst_len"], version),
+        _u32(found.get("table")) or answer["table"],
+        _u32(found.get("priority")),
         kind,
         body,
-        names.get(answer.get_attr("RTA_OIF"), "") if kind in (UNICAST, LOCAL) else "",
-        answer.get_attr("RTA_GATEWAY") or "",
+        names.get(_u32(found.get("oif")), "") if kind in (UNICAST, LOCAL) else "",
+        _address(found.get("gateway")),
     )
-    return Observed(route, answer["proto"], max(len(hops), 1)), payload
+    seen = Observed(
+        route, answer["proto"], max(len(hops), 1), _selector(answer, found, version), _beyond(answer, found), answer
+    )
+    return seen, payload
 
 
 def _read(netlink: Any, versions: Iterable[int] = (4, 6)) -> list[tuple[Observed, bytes]]:  # noqa: ANN401
@@ -108,12 +193,12 @@ def _read(netlink: Any, versions: Iterable[int] = (4, 6)) -> list[tuple[Observed
 
 
 def observe(netlink: Any) -> list[Observed]:  # noqa: ANN401
-    """Return every route of this namespace, of both families and all tables."""
+    """Return every route of this namespace, of both families and all tables. Raises KernelError."""
     return [found for found, _ in _read(netlink)]
 
 
 def observe_counters(netlink: Any) -> list[tuple[Observed, dict[str, int]]]:  # noqa: ANN401
-    """Return every route, and what it has counted where it counts."""
+    """Return every route, and what it has counted where it counts. Raises KernelError."""
     return [
         (found, codec.counters(payload) if isinstance(found.route.body, Local) else {})
         for found, payload in _read(netlink)
@@ -121,52 +206,65 @@ def observe_counters(netlink: Any) -> list[tuple[Observed, dict[str, int]]]:  # 
 
 
 def _message(route: Route, protocol: int, indices: dict[str, int]) -> _Message:
+    """Return the message of a wanted route. Raises KernelError where its device is not there."""
     version = family(route)
-    address, length = route.prefix.split("/")
+    network = ip_network(route.prefix)
     message = _Message()
-    message["family"], message["dst_len"] = _FAMILIES[version], int(length)
+    message["family"], message["dst_len"] = _FAMILIES[version], network.prefixlen
     message["proto"], message["type"] = protocol, _TYPES[route.type]
     message["table"] = route.table if route.table < 256 else 0
-    attrs: list[tuple[str, Any]] = [("RTA_DST", address), ("RTA_TABLE", route.table), ("RTA_PRIORITY", route.metric)]
+    attrs: list[tuple[str, bytes]] = [
+        ("RTA_DST", network.network_address.packed),
+        ("RTA_TABLE", struct.pack("=I", route.table)),
+        ("RTA_PRIORITY", struct.pack("=I", route.metric)),
+    ]
     if version == 4:
         scopes = {UNICAST: 0 if route.gateway else _SCOPE_LINK, LOCAL: _SCOPE_HOST}
         message["scope"] = scopes.get(route.type, 0)
     if route.gateway:
-        attrs.append(("RTA_GATEWAY", route.gateway))
+        attrs.append(("RTA_GATEWAY", ip_address(route.gateway).packed))
     if route.device:
-        index = indices.get(route.device)
-        if index is None:
-            raise NetlinkError(errno.ENODEV, os.strerror(errno.ENODEV))
-        attrs.append(("RTA_OIF", index))
+        if route.device not in indices:
+            raise KernelError(f"no such device: {route.device}", errno.ENODEV)
+        attrs.append(("RTA_OIF", struct.pack("=I", indices[route.device])))
     if route.body is not None:
         kind, payload = codec.encode(route.body)
-        attrs += [("RTA_ENCAP_TYPE", kind), ("RTA_ENCAP", payload)]
+        attrs += [("RTA_ENCAP_TYPE", struct.pack("=H", kind)), ("RTA_ENCAP", payload)]
     message["attrs"] = attrs
     return message
 
 
-def _put(netlink: Any, action: Put, protocol: int, indices: dict[str, int]) -> None:  # noqa: ANN401
-    how = NLM_F_APPEND if action.beside else NLM_F_EXCL if action.old is None else NLM_F_REPLACE
-    _request(netlink, _message(action.route, protocol, indices), RTM_NEWROUTE, _MODIFY | NLM_F_CREATE | how)
+def _seen(answer: Any) -> _Message:  # noqa: ANN401
+    """Return the message a route was seen in, to be sent. The kernel's statistics are left out."""
+    message = _Message()
+    for name in _FIELDS:
+        message[name] = answer[name]
+    message["flags"] = answer["flags"] & _ONLINK
+    attrs = {name: bytes(value) for name, value in answer["attrs"] if isinstance(value, bytes | bytearray)}
+    ticks = _expires(attrs.pop("RTA_CACHEINFO", b""))
+    if ticks > 0:
+        attrs["RTA_EXPIRES"] = struct.pack("=I", max(1, ticks // os.sysconf("SC_CLK_TCK")))
+    if "RTA_NH_ID" in attrs:  # a dump has both, a request may have one
+        attrs = {name: value for name, value in attrs.items() if name not in _NEXT_HOP}
+    message["attrs"] = list(attrs.items())
+    return message
 
 
-def _delete(netlink: Any, action: Delete, protocol: int, indices: dict[str, int]) -> None:  # noqa: ANN401
-    old = action.old.route
-    # A multipath route goes whole: without a device the kernel takes every next hop. The tunnel is not compared.
-    device = old.device if action.old.hops == 1 else ""
-    message = _message(Route(*old.key, old.type, None, device, old.gateway), protocol, indices)
-    if family(old) == 4:
-        message["scope"] = _SCOPE_NOWHERE
-    _request(netlink, message, RTM_DELROUTE, _MODIFY)
+Step = tuple[_Message, int, int]  # message, its type, flags
 
 
-def _step(netlink: Any, action: Action, protocol: int) -> None:  # noqa: ANN401
-    indices = {name: index for index, name in devices(netlink).items()}
+def _step(action: Action, protocol: int, indices: dict[str, int]) -> Step:
     match action:
-        case Put():
-            _put(netlink, action, protocol, indices)
-        case Delete():
-            _delete(netlink, action, protocol, indices)
+        case Put(route, old, beside):
+            how = NLM_F_APPEND if beside else NLM_F_EXCL if old is None else NLM_F_REPLACE
+            return _message(route, protocol, indices), RTM_NEWROUTE, _MODIFY | NLM_F_CREATE | how
+        case Restore(old, instead):
+            how = NLM_F_REPLACE if instead else NLM_F_APPEND
+            return _seen(old.message), RTM_NEWROUTE, _MODIFY | NLM_F_CREATE | how
+        case Delete(old):
+            message = _seen(old.message) if old.message is not None else _message(old.route, protocol, indices)
+            return message, RTM_DELROUTE, _MODIFY
+    raise AssertionError(action)
 
 
 def missing_devices(netlink: Any, routes: Iterable[Route]) -> list[str]:  # noqa: ANN401
@@ -189,28 +287,27 @@ def _hint(action: Action, number: int) -> str:
 
 def execute(netlink: Any, actions: Sequence[Action], protocol: int) -> None:  # noqa: ANN401
     """Carry out a plan. Where a step fails the ones before it are taken back, and KernelError says which it was."""
+    indices = {name: index for index, name in devices(netlink).items()}
+    steps = [_step(action, protocol, indices) for action in actions]  # what cannot be said fails before the first
     done: list[Action] = []
-    for action in actions:
+    for action, step in zip(actions, steps, strict=True):
         try:
-            _step(netlink, action, protocol)
-        except NetlinkError as error:
-            left = _take_back(netlink, done, protocol)
+            _request(netlink, *step)
+        except (NetlinkError, OSError) as error:
+            left = _take_back(netlink, done, protocol, indices)
             state = f"not taken back: {', '.join(left)}" if left else "nothing was changed"
-            reason = f"{os.strerror(error.code)}{_hint(action, error.code)}"
-            raise KernelError(f"{say(action)}: {reason}; {state}", error.code, left) from error
+            number = _number(error)
+            reason = f"{os.strerror(number)}{_hint(action, number)}"
+            raise KernelError(f"{say(action)}: {reason}; {state}", number, left) from error
         done.append(action)
 
 
-def _take_back(netlink: Any, done: Sequence[Action], protocol: int) -> list[str]:  # noqa: ANN401
+def _take_back(netlink: Any, done: Sequence[Action], protocol: int, indices: dict[str, int]) -> list[str]:  # noqa: ANN401
     """Undo the steps, last one first; return those that could not be."""
     left = []
     for action in reversed(done):
-        inverse = undo(action)
         try:
-            if inverse is None:
-                left.append(say(action))
-            else:
-                _step(netlink, inverse, protocol)
-        except NetlinkError:
+            _request(netlink, *_step(undo(action), protocol, indices))
+        except (NetlinkError, OSError):
             left.append(say(action))
     return left

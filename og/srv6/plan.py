@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .route import Route, RouteError, check, describe
@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A route of the kernel and its protocol; `hops` above 1: a multipath route, whose next hops are not told apart."""
+    """A route of the kernel and its protocol.
+
+    `hops` above 1: a multipath route, whose next hops are not told apart. `selector`: what chooses packets besides the
+    destination (`from PREFIX`, `tos N`); such a route is at a place of its own. `beyond`: what it has that `Route` has
+    no word for. `message`: as it was seen, by which it is taken away and put back.
+    """
 
     route: Route
     protocol: int
     hops: int = 1
+    selector: str = ""
+    beyond: tuple[str, ...] = ()
+    message: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +45,24 @@ class Put:
     beside: bool = False
 
 
-Action = Delete | Put
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Put back a route that was seen, beside others at its place or `instead` of the one there."""
+
+    old: Observed
+    instead: bool
+
+
+Action = Delete | Put | Restore
 
 
 def _is(found: Observed, wanted: Route) -> bool:
-    return found.hops == 1 and found.route == wanted
+    return found.hops == 1 and not found.beyond and found.route == wanted
 
 
 def _at(observed: Iterable[Observed], route: Route, protocol: int) -> list[Observed]:
     """Return our routes with this key; one of somebody else at the same place is an error."""
-    there = [found for found in observed if found.route.key == route.key]
+    there = [found for found in observed if found.route.key == route.key and not found.selector]
     for found in there:
         if found.protocol != protocol:
             raise RouteError(
@@ -56,6 +72,17 @@ def _at(observed: Iterable[Observed], route: Route, protocol: int) -> list[Obser
     return there
 
 
+def _kept(there: Sequence[Observed], wanted: Route) -> Observed | None:
+    """Return the route that stays or is replaced.
+
+    Of two that differ in their tunnel alone the kernel may take away the other one (IPv6 compares device and gateway,
+    and not RTA_ENCAP): both must go.
+    """
+    hops = [(found.route.type, found.route.device, found.route.gateway) for found in there]
+    single = [found for found, hop in zip(there, hops, strict=True) if hops.count(hop) == 1]
+    return next((found for found in single if _is(found, wanted)), None) or (single[0] if single else None)
+
+
 def plan(wanted: Sequence[Route], observed: Sequence[Observed], protocol: int, *, purge: bool = False) -> list[Action]:
     """Return the steps after which every wanted route is there, and with `purge` no other of our protocol."""
     check(wanted)
@@ -63,7 +90,7 @@ def plan(wanted: Sequence[Route], observed: Sequence[Observed], protocol: int, *
     puts: list[Action] = []
     for route in wanted:
         there = _at(observed, route, protocol)
-        keep = next((found for found in there if _is(found, route)), None) or (there[0] if there else None)
+        keep = _kept(there, route)
         removals += [Delete(found) for found in there if found is not keep]
         if keep is None or not _is(keep, route):
             puts.append(Put(route, keep))
@@ -76,12 +103,14 @@ def plan_absent(
     """Return the steps after which none of our routes has an unwanted key, or with `purge` none is left at all."""
     check(unwanted)
     keys = {route.key for route in unwanted}
-    return [Delete(found) for found in observed if found.protocol == protocol and (purge or found.route.key in keys)]
+    ours = [found for found in observed if found.protocol == protocol]
+    return [Delete(found) for found in ours if purge or (found.route.key in keys and not found.selector)]
 
 
 def _strangers(wanted: Sequence[Route], observed: Sequence[Observed], protocol: int) -> list[Action]:
     keys = {route.key for route in wanted}
-    return [Delete(found) for found in observed if found.protocol == protocol and found.route.key not in keys]
+    ours = [found for found in observed if found.protocol == protocol]
+    return [Delete(found) for found in ours if found.selector or found.route.key not in keys]
 
 
 def apply(actions: Iterable[Action], observed: Sequence[Observed], protocol: int) -> list[Observed]:
@@ -95,19 +124,23 @@ def apply(actions: Iterable[Action], observed: Sequence[Observed], protocol: int
                 if old is not None:
                     after.remove(old)
                 after.append(Observed(route, protocol))
+            case Restore(old, instead):
+                if instead:
+                    after = [found for found in after if found.route.key != old.route.key or found.selector]
+                after.append(old)
     return after
 
 
-def undo(action: Action) -> Action | None:
-    """Return the step that takes `action` back; None for a multipath route, whose next hops are not known."""
+def undo(action: Action) -> Action:
+    """Return the step that takes `action` back."""
     match action:
-        case Put(route, None, _):
+        case Put(route, None):
             return Delete(Observed(route, 0))
-        case Put(route, old) if old is not None and old.hops == 1:
-            return Put(old.route, Observed(route, 0))
-        case Delete(old) if old.hops == 1:
-            return Put(old.route, beside=True)
-    return None
+        case Put(_, old) if old is not None:
+            return Restore(old, instead=True)
+        case Delete(old):
+            return Restore(old, instead=False)
+    raise AssertionError(action)
 
 
 def say(action: Action) -> str:
@@ -119,6 +152,8 @@ def say(action: Action) -> str:
             return f"add {route}"
         case Put(route):
             return f"replace {route}"
+        case Restore(old):
+            return f"restore {old.route}"
     raise AssertionError(action)
 
 
@@ -131,5 +166,14 @@ def show(wanted: Sequence[Route], observed: Iterable[Observed], protocol: int) -
 
 def word(found: Observed) -> dict[str, Any]:
     """Return an observed route in the words of the module's options, and its protocol."""
-    more = {"hops": found.hops} if found.hops > 1 else {}
-    return describe(found.route) | {"protocol": found.protocol} | more
+    more = {"hops": found.hops if found.hops > 1 else 0, "selector": found.selector, "beyond": list(found.beyond)}
+    return describe(found.route) | {"protocol": found.protocol} | {name: value for name, value in more.items() if value}
+
+
+def compare(expected: Sequence[Observed], found: Sequence[Observed], wanted: Sequence[Route], protocol: int) -> None:
+    """Raise RouteError when what is there is not what was planned."""
+    planned, there = show(wanted, expected, protocol), show(wanted, found, protocol)
+    missing = [item for item in planned if item not in there]
+    surplus = [item for item in there if item not in planned]
+    if missing or surplus:
+        raise RouteError(f"the kernel's routes differ from the plan. Missing: {missing}; not asked for: {surplus}")

@@ -104,6 +104,10 @@ ACTIONS: Mapping[str, Rule] = {
 }
 
 
+_LOCAL_OPTIONS = ("action", "nh6", "nh4", "table", "vrf_table", "segments", "hmac_key_id", "flavors", "counters")
+_OPTIONS = ("prefix", "table", "metric", "type", "device", "gateway", "encap", "seg6local")
+
+
 class _Fields:
     """Reads the options of one route; an error names the option by its place, as `routes[2].encap.segments`."""
 
@@ -117,6 +121,11 @@ class _Fields:
     def given(self, name: str) -> Any:  # noqa: ANN401 - options as Ansible gives them
         value = self._options.get(name)
         return None if value is False or value in ("", []) else value
+
+    def only(self, names: Sequence[str]) -> None:
+        for name in self._options:
+            if name not in names:
+                self.fail(str(name), "unknown")
 
     def sub(self, name: str) -> _Fields:
         value = self._options[name]
@@ -168,10 +177,18 @@ class _Fields:
 
     def names(self, name: str, choices: Sequence[str]) -> tuple[str, ...]:
         values = self.given(name) or []
+        if not isinstance(values, list):
+            self.fail(name, f"{values!r} is not a list")
         for value in values:
             if value not in choices:
                 self.fail(name, f"{value!r} is not one of {', '.join(choices)}")
         return tuple(choice for choice in choices if choice in values)
+
+    def flag(self, name: str) -> bool:
+        value = self._options.get(name)
+        if value is not None and not isinstance(value, bool):
+            self.fail(name, f"{value!r} is neither true nor false")
+        return bool(value)
 
     def interface(self, name: str) -> str:
         value = self.text(name)
@@ -191,6 +208,7 @@ def _prefix(fields: _Fields) -> str:
 
 
 def _encap(fields: _Fields, *, inner: int) -> Encap:
+    fields.only(("mode", "segments", "hmac_key_id"))
     mode = fields.choice("mode", MODES, "encap")
     if mode == "inline" and inner != 6:
         fields.fail("mode", "a segment routing header cannot be inserted into IPv4: use encap")
@@ -198,10 +216,11 @@ def _encap(fields: _Fields, *, inner: int) -> Encap:
 
 
 def _local(fields: _Fields) -> Local:
+    fields.only(_LOCAL_OPTIONS)
     action = fields.choice("action", tuple(ACTIONS))
     rule = ACTIONS[action]
     allowed = {"action", "counters", *rule.needs, *rule.may}
-    for name in ("nh6", "nh4", "table", "vrf_table", "segments", "hmac_key_id", "flavors"):
+    for name in _LOCAL_OPTIONS:
         if name not in allowed and fields.given(name) not in (None, 0):
             fields.fail(name, f"{action} has no use for it")
     if rule.needs and sum(fields.given(name) is not None for name in rule.needs) != 1:
@@ -215,13 +234,14 @@ def _local(fields: _Fields) -> Local:
         segments=fields.segments() if "segments" in rule.needs else (),
         hmac_key_id=fields.number("hmac_key_id", 0, 0),
         flavors=fields.names("flavors", FLAVORS),
-        counters=bool(fields.given("counters")),
+        counters=fields.flag("counters"),
     )
 
 
 def parse_key(options: Mapping[str, Any], place: str = "") -> Route:
     """Return a route of which only the key counts, as for a removal. Raises RouteError."""
     fields = _Fields(options, place)
+    fields.only(_OPTIONS)
     return Route(
         _prefix(fields),
         fields.number("table", MAIN_TABLE),
@@ -281,8 +301,7 @@ def describe(route: Route) -> dict[str, Any]:
         case Encap(mode, segments, key):
             words["encap"] = {"mode": mode, "segments": list(segments)} | ({"hmac_key_id": key} if key else {})
         case Local():
-            names = ("action", "nh6", "nh4", "table", "vrf_table", "segments", "hmac_key_id", "flavors", "counters")
-            values = {name: getattr(route.body, name) for name in names}
+            values = {name: getattr(route.body, name) for name in _LOCAL_OPTIONS}
             words["seg6local"] = {
                 name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value
             }

@@ -13,6 +13,7 @@ SIDS = ("5f00:1:21::", "5f00:2:21:1::", "5f00:1:31:10:1:2:3:4")
 ACTIONS: list[dict[str, Any]] = [
     {"action": "End"},
     {"action": "End", "flavors": ["psp"]},
+    {"action": "End", "flavors": ["next-csid"]},
     {"action": "End", "counters": True},
     {"action": "End.X", "nh6": "fe80::1"},
     {"action": "End.X", "nh6": "2001:db8::7", "counters": True},
@@ -57,6 +58,7 @@ def line(route: dict[str, Any], protocol: int = 83) -> str:
             words += [f"hmac {local['hmac_key_id']:X}"] if local.get("hmac_key_id") else []
         words += [f"{name} {local[name]}" for name in ("table", "nh4", "nh6") if name in local]
         words += [f"flavors {','.join(local['flavors'])}"] if local.get("flavors") else []
+        words += ["lblen 32 nflen 16"] if "next-csid" in local.get("flavors", []) else []  # the kernel's own lengths
     words += [f"via {route['gateway']}"] if route.get("gateway") else []
     words.append(f"dev {route.get('device', 'lo')}")
     words += [f"table {route['table']}"] if route.get("table", 254) != 254 else []
@@ -79,5 +81,31 @@ def routes(draw: st.DrawFn) -> dict[str, Any]:
     return place | {"device": draw(st.sampled_from(DEVICES))} | draw(st.sampled_from(BODIES)) | gateway
 
 
+@st.composite
+def routes_of_ipv4(draw: st.DrawFn) -> dict[str, Any]:
+    """One IPv4 route into SRv6, or a discard route."""
+    place = {
+        "prefix": draw(st.sampled_from(["198.51.100.0/24", "198.51.100.0/25"])),
+        "table": draw(st.sampled_from([254, 1000])),
+        "metric": draw(st.sampled_from([7, 1024])),
+    }
+    kind = draw(st.sampled_from(["unicast"] * 3 + ["blackhole", "unreachable", "prohibit"]))
+    if kind != "unicast":
+        return place | {"type": kind}
+    mode = draw(st.sampled_from(["encap", "encap.red"]))
+    gateway = {"gateway": "192.0.2.7"} if draw(st.booleans()) else {}
+    return place | {"device": "v0", "encap": {"mode": mode, "segments": list(SIDS[:2])}} | gateway
+
+
+def place(route: dict[str, Any]) -> tuple[str, int, int]:
+    """Return what the kernel tells routes apart by."""
+    return route["prefix"], route["table"], route["metric"]
+
+
+def mixed_sets() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Routes of both families."""
+    return st.lists(st.one_of(routes(), routes_of_ipv4()), max_size=6, unique_by=place)
+
+
 def route_sets() -> st.SearchStrategy[list[dict[str, Any]]]:
-    return st.lists(routes(), max_size=6, unique_by=lambda route: (route["prefix"], route["table"], route["metric"]))
+    return st.lists(routes(), max_size=6, unique_by=place)
