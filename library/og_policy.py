@@ -12,6 +12,7 @@ description:
   - Checks a policy against the published JSON Schema and what a schema cannot say, and replaces the file in one step.
   - A bad policy changes nothing; the error names line and field of everything that is wrong.
   - When the control daemon runs, waits until it has the policy in force. If it refuses, the old file comes back.
+  - With O(require_daemon=true) it comes back too where the control daemon does not run.
 author:
   - The Occam Gateway authors
 requirements:
@@ -138,11 +139,13 @@ generation:
   returned: when confirmed
 """
 
+import contextlib
+import os
 import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.og_jsonsock import SocketError, request
@@ -155,6 +158,9 @@ except ImportError:
     MISSING: str | None = traceback.format_exc()
 else:
     MISSING = None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CONFIRM_S = 30.0
 POLL_S = 0.2
@@ -182,18 +188,23 @@ def main() -> None:
     digest = check(module)
     if module.params["validate_only"]:
         module.exit_json(changed=False, digest=digest, confirmed=False)
-    path, content = module.params["path"], module.params["content"]
+    path, content = Path(module.params["path"]), module.params["content"].encode()
     before = read(module, path)
-    result: dict[str, Any] = {"changed": before != content, "digest": digest, "confirmed": False}
+    fresh = before != content
+    result: dict[str, Any] = {"changed": fresh, "digest": digest, "confirmed": False}
     if module._diff:  # noqa: SLF001 - the documented way to know
-        result["diff"] = {"before_header": path, "after_header": path, "before": before or "", "after": content}
-    if result["changed"] and not module.check_mode:
-        write(module, path, content)
-    if Path(path).exists() or not module.check_mode:
-        attributes = module.load_file_common_arguments(module.params)
-        result["changed"] = module.set_fs_attributes_if_different(attributes, result["changed"])
-    if not module.check_mode:
-        result |= confirm(module, before, str(digest), fresh=before != content)
+        old = (before or b"").decode(errors="replace")
+        result["diff"] = {"before_header": str(path), "after_header": str(path), "before": old}
+        result["diff"]["after"] = module.params["content"]
+    if module.check_mode:
+        if before is not None:
+            result["changed"] |= set_attributes(module, path)
+        module.exit_json(**result)
+    with standby(module, path) as kept:
+        if fresh:
+            module.atomic_move(stage(module, path, content), str(path))
+        result["changed"] |= set_attributes(module, path)
+        result |= confirm(module, str(digest), kept, fresh=fresh)
     module.exit_json(**result)
 
 
@@ -236,49 +247,90 @@ def inventory_of(module: AnsibleModule) -> Any:  # noqa: ANN401 - an Inventory, 
     return Inventory(module.params["services"], module.params["site"], module.params["sites"], others)
 
 
-def read(module: AnsibleModule, path: str) -> str | None:
-    """Return the text that is there; None when there is none."""
+def read(module: AnsibleModule, path: Path) -> bytes | None:
+    """Return what is there; None when there is nothing."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return path.read_bytes()
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError:
-        return ""  # not ours: to be replaced
-    except OSError as error:
-        fail(module, msg=f"{path}: {error.strerror}")
-
-
-def write(module: AnsibleModule, path: str, content: str) -> None:
-    """Replace the file in one step."""
-    if not Path(path).parent.is_dir():
-        fail(module, msg=f"{path}: the directory does not exist")
-    try:
-        with tempfile.TemporaryFile(dir=Path(path).parent):
-            pass  # the move needs a file there; its own words are many
     except OSError as error:
         fail(module, msg=f"{path}: {error.strerror}; nothing was changed")
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=module.tmpdir, delete=False) as file:
-        file.write(content)
-    module.atomic_move(file.name, path)
 
 
-def confirm(module: AnsibleModule, before: str | None, digest: str, *, fresh: bool) -> dict[str, Any]:
-    """Have the daemon take the policy over and wait until it has; put the old file back when it refuses."""
-    socket, path = module.params["control_socket"], module.params["path"]
+def set_attributes(module: AnsibleModule, path: Path) -> bool:
+    """Give the file its owner and mode, in check mode only see whether that can be; tell whether they change."""
+    attributes = module.load_file_common_arguments(module.params, path=str(path))
+    return bool(module.set_fs_attributes_if_different(attributes, changed=False))
+
+
+def stage(module: AnsibleModule, path: Path, content: bytes) -> str:
+    """Write the file beside, with its attributes: what cannot be had, as an owner, fails here. Return its name."""
+    if not path.parent.is_dir():
+        fail(module, msg=f"{path}: the directory does not exist; nothing was changed")
     try:
-        if not fresh and request(socket, {"op": "status"}).get("policy", {}).get("digest") == digest:
-            answer = request(socket, {"op": "status"}) | {"policy": digest}
+        with tempfile.TemporaryFile(dir=path.parent) as room:
+            room.write(content)  # the move needs it there; its own words are many
+        with tempfile.NamedTemporaryFile(dir=module.tmpdir, delete=False) as file:
+            file.write(content)
+    except OSError as error:
+        fail(module, msg=f"{path}: {error.strerror}; nothing was changed")
+    set_attributes(module, Path(file.name))
+    return file.name
+
+
+@contextlib.contextmanager
+def standby(module: AnsibleModule, path: Path) -> Iterator[Path]:
+    """Keep the old file with all its attributes under another name, if there is one, while the new one is tried."""
+    kept = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        kept.hardlink_to(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        fail(module, msg=f"{path}: {error.strerror}; nothing was changed")
+    try:
+        yield kept
+    finally:
+        kept.unlink(missing_ok=True)
+
+
+def put_back(path: Path, kept: Path) -> str:
+    """Put the old file back, or where there was none remove the new one; say what is there now."""
+    try:
+        kept.replace(path)
+    except FileNotFoundError:
+        path.unlink(missing_ok=True)
+        return "there was none before and there is none again"
+    except OSError as error:
+        return f"the old one could NOT be put back ({error.strerror}) and {path} is what was refused"
+    return "the old one stays"
+
+
+def digest_of(status: dict[str, Any]) -> object:
+    """Return the digest of the policy in force from the control daemon's status."""
+    policy = status.get("policy")
+    return policy.get("digest") if isinstance(policy, dict) else None
+
+
+def confirm(module: AnsibleModule, digest: str, kept: Path, *, fresh: bool) -> dict[str, Any]:
+    """Have the daemon take the policy over and wait until it has; put the old file back when it does not."""
+    socket, path = module.params["control_socket"], Path(module.params["path"])
+    try:
+        answer = {} if fresh else request(socket, {"op": "status"})
+        if not fresh and digest_of(answer) == digest:
+            answer = answer | {"ok": True, "policy": digest}
         else:
             answer = request(socket, {"op": "reload"}, CONFIRM_S)
     except SocketError as error:
+        if not error.nobody_listens:
+            fail(module, msg=f"the policy is written; whether the control daemon has it in force is not known: {error}")
         if module.params["require_daemon"]:
-            fail(module, msg=f"the policy is written, but the control daemon is not there to take it over: {error}")
+            state = put_back(path, kept) if fresh else "the file is as it was"
+            fail(module, msg=f"the control daemon is not there to take the policy over, {state}: {error}")
         return {"confirmed": False}
     if answer.get("ok") is not True or answer.get("policy") != digest:
-        if fresh and before is not None:
-            write(module, path, before)
-            module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params), changed=True)
-        fail(module, msg=f"the control daemon refuses the policy, the old one stays: {answer.get('error', answer)}")
+        state = put_back(path, kept) if fresh else "though it is what the file already held"
+        fail(module, msg=f"the control daemon refuses the policy, {state}: {answer.get('error', answer)}")
     if module.params["require_daemon"]:
         answer = wait_applied(module, answer)
     return {"confirmed": True, "applied": answer.get("applied"), "generation": answer.get("generation")}

@@ -6,6 +6,7 @@ Standard library only and no other part of `og`: Ansible ships this file to host
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -25,6 +26,15 @@ Message = dict[str, Any]
 class SocketError(Exception):
     """Nobody listens, no answer in time, or the answer is not a JSON object. The text names the socket."""
 
+    def __init__(self, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.number = number  # errno, 0 where there is none
+
+    @property
+    def nobody_listens(self) -> bool:
+        """Tell whether the request cannot have reached anybody."""
+        return self.number in (errno.ENOENT, errno.ECONNREFUSED)
+
 
 def request(path: str, message: Message, timeout_s: float = 5.0) -> Message:
     """Send one object to the socket at `path` and return the answer. Raises SocketError."""
@@ -36,7 +46,7 @@ def request(path: str, message: Message, timeout_s: float = 5.0) -> Message:
             sock.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
             line = read_line(sock, deadline)
     except OSError as error:
-        raise SocketError(f"{path}: {error.strerror or error}") from error
+        raise SocketError(f"{path}: {error.strerror or error}", error.errno or 0) from error
     try:
         answer = json.loads(line)
     except ValueError:

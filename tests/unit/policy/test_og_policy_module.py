@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -30,9 +32,11 @@ def run(tmp_path, capsys):
         arguments = {"content": content, "path": str(tmp_path / "policy.yml"), "services": ["web"], **options}
         arguments.setdefault("control_socket", str(tmp_path / "control.sock"))
         arguments |= {"_ansible_check_mode": check, "_ansible_diff": diff}
-        with patch_module_args(arguments), pytest.raises(SystemExit):
+        with patch_module_args(arguments), pytest.raises(SystemExit) as status:
             og_policy.main()
-        return json.loads(capsys.readouterr().out)
+        answer = json.loads(capsys.readouterr().out)
+        assert (status.value.code != 0) is answer.get("failed", False)
+        return answer
 
     return call
 
@@ -166,6 +170,10 @@ def test_waits_for_the_daemon(run, daemon):
 def test_a_daemon_that_is_wanted_but_not_there(run, tmp_path):
     result = run(GOOD, require_daemon=True)
     assert "the control daemon is not there" in result["msg"]
+    assert "there was none before and there is none again" in result["msg"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "policy.yml").write_text(GOOD)
+    assert "the file is as it was" in run(GOOD, require_daemon=True)["msg"]
     assert (tmp_path / "policy.yml").read_text() == GOOD
 
 
@@ -238,13 +246,130 @@ def test_info_in_force(info, tmp_path):
     assert facts["daemon"]["generation"] == 3
 
 
-def test_what_the_daemon_refuses_is_taken_back(run, tmp_path):
-    """A daemon of another release may know another schema."""
-    (tmp_path / "policy.yml").write_text("version: 1\n")
-    server = Server(str(tmp_path / "control.sock"), lambda _: {"ok": False, "error": "policy.yml:2:1: drain: unknown"})
+@contextlib.contextmanager
+def answering(tmp_path, answer):
+    server = Server(str(tmp_path / "control.sock"), lambda _: answer)
     server.start()
-    result = run(GOOD)
-    server.close()
+    try:
+        yield
+    finally:
+        server.close()
+
+
+REFUSAL = {"ok": False, "error": "policy.yml:2:1: drain: unknown"}
+
+
+def test_what_the_daemon_refuses_is_taken_back(run, tmp_path):
+    """A daemon of another release may know another schema. The old file comes back with its own mode."""
+    file = tmp_path / "policy.yml"
+    file.write_text("version: 1\n")
+    file.chmod(0o604)
+    with answering(tmp_path, REFUSAL):
+        result = run(GOOD, mode="0640")
     assert result["failed"]
     assert "the old one stays: policy.yml:2:1: drain: unknown" in result["msg"]
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("version: 1\n", 0o604)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.yml"]
+
+
+def test_what_the_daemon_refuses_is_removed_where_there_was_none(run, tmp_path):
+    with answering(tmp_path, REFUSAL):
+        assert "there was none before and there is none again" in run(GOOD)["msg"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_daemon_refuses_and_has_long_been_there_is_not_called_the_old_one(run, tmp_path):
+    (tmp_path / "policy.yml").write_text(GOOD)
+    with answering(tmp_path, REFUSAL):
+        assert "though it is what the file already held: policy.yml:2:1" in run(GOOD)["msg"]
+    assert (tmp_path / "policy.yml").read_text() == GOOD
+
+
+@pytest.mark.parametrize("answer", [{"policy": None}, {"policy": 7}, {}, {"ok": True}])
+def test_an_answer_of_another_form_is_no_consent(run, tmp_path, answer):
+    (tmp_path / "policy.yml").write_text("version: 1\n")
+    with answering(tmp_path, answer):
+        assert "refuses the policy, the old one stays" in run(GOOD)["msg"]
     assert (tmp_path / "policy.yml").read_text() == "version: 1\n"
+
+
+def test_a_daemon_that_does_not_answer_is_not_one_that_does_not_run(run, tmp_path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "control.sock"))
+    listener.listen()
+
+    def hang_up():
+        listener.accept()[0].close()
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    result = run(GOOD)
+    thread.join()
+    listener.close()
+    assert "is written; whether the control daemon has it in force is not known" in result["msg"]
+    assert (tmp_path / "policy.yml").read_text() == GOOD
+
+
+def test_a_socket_nobody_listens_at_any_more_is_no_error(run, tmp_path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "control.sock"))
+    listener.close()
+    assert run(GOOD)["confirmed"] is False
+
+
+@pytest.mark.parametrize("options", [{"owner": "og-nobody"}, {"group": "og-nobody"}, {"mode": "u=q"}])
+@pytest.mark.parametrize("before", [None, "version: 1\n"])
+def test_attributes_that_cannot_be_had_change_nothing(run, tmp_path, options, before):
+    file = tmp_path / "policy.yml"
+    if before is not None:
+        file.write_text(before)
+    assert run(GOOD, **options)["failed"]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ([] if before is None else [before])
+    if before is not None:
+        assert run(GOOD, check=True, **options)["failed"]
+
+
+def test_line_ends_of_another_system_are_written_once(run, tmp_path):
+    text = GOOD.replace("\n", "\r\n")
+    assert run(text)["changed"]
+    assert (tmp_path / "policy.yml").read_bytes() == text.encode()
+    assert not run(text)["changed"]
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_full_disk_changes_nothing(tmp_path, there):
+    place = tmp_path / "etc"
+    place.mkdir()
+    arguments = {"content": GOOD, "path": str(place / "policy.yml"), "services": ["web"]}
+    arguments["control_socket"] = str(tmp_path / "control.sock")
+    script = (
+        'mount -t tmpfs -o size=8k none "$0" && { test -z "$1" || printf "version: 1\\n" >"$0/policy.yml"; } && '
+        'shift && cat /dev/zero >"$0/rest" 2>/dev/null; "$@"; code=$?; '
+        'rm "$0/rest"; cp -r "$0/." "$0.after"; exit $code'
+    )
+    left = tmp_path / "etc.after"
+    left.mkdir()
+    command = ["unshare", "--mount", "sh", "-c", script, str(place), "1" if there else ""]
+    done = subprocess.run([*command, *program("og_policy", arguments)], capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert answer["msg"] == f"{place}/policy.yml: No space left on device; nothing was changed"
+    assert [path.read_text() for path in left.iterdir()] == (["version: 1\n"] if there else [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+def test_info_without_permission_says_so(tmp_path):
+    file = tmp_path / "policy.yml"
+    file.write_text(GOOD)
+    os.chown(file, 65534, 65534)
+    file.chmod(0o600)
+    arguments = {"path": str(file), "control_socket": str(tmp_path / "none.sock")}
+    caps = "-dac_override,-dac_read_search"
+    command = ["setpriv", f"--bounding-set={caps}", f"--inh-caps={caps}", *program("og_policy_info", arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert answer["problems"] == [f"{file}: Permission denied"]
+    assert (answer["exists"], answer["in_force"]) == (True, False)
