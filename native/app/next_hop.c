@@ -271,7 +271,7 @@ static struct mnl_socket *open_socket(unsigned groups)
     return socket;
 }
 
-static void *follow(void *argument)
+static uint32_t follow(void *argument)
 {
     struct og_next_hop *hop = argument;
     struct mnl_socket *events = open_socket(RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV6_ROUTE);
@@ -297,7 +297,7 @@ static void *follow(void *argument)
     if (requests) {
         mnl_socket_close(requests);
     }
-    return NULL;
+    return 0;
 }
 
 bool og_next_hop_follow(struct og_next_hop *hop, const char *interface, struct og_error *error)
@@ -308,11 +308,10 @@ bool og_next_hop_follow(struct og_next_hop *hop, const char *interface, struct o
     if (if_nametoindex(interface) == 0) {
         return og_fail(error, "next hop: %s: no such interface", interface);
     }
-    rc = pthread_create(&hop->thread, NULL, follow, hop);
+    rc = rte_thread_create_control(&hop->thread, "og-next-hop", follow, hop);
     if (rc) {
-        return og_fail(error, "next hop: cannot start a thread: %s", strerror(rc));
+        return og_fail(error, "next hop: cannot start a thread: %s", strerror(-rc));
     }
-    pthread_setname_np(hop->thread, "og-next-hop");
     hop->running = true;
     return true;
 }
@@ -329,6 +328,6 @@ void og_next_hop_stop(struct og_next_hop *hop)
         return;
     }
     atomic_store(&hop->stop, true);
-    pthread_join(hop->thread, NULL);
+    (void)rte_thread_join(hop->thread, NULL);
     hop->running = false;
 }

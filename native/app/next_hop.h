@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Where frames go: the link address of the default IPv6 router, and our own. Followed in the kernel's tables by a thread
- * of our own, so that a dead control daemon cannot stop traffic.
+ * of our own, so that a dead control daemon cannot stop traffic: a control thread of DPDK, off the poll threads'
+ * processors.
  */
 #ifndef OG_NEXT_HOP_H
 #define OG_NEXT_HOP_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include <rte_thread.h>
 
 struct og_error;
 
@@ -22,7 +24,7 @@ struct og_next_hop {
     _Atomic uint64_t own_mac;
     char interface[16];
     int ifindex;
-    pthread_t thread;
+    rte_thread_t thread;
     bool running;
     atomic_bool stop;
 };

@@ -10,6 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <rte_thread.h>
+
 #include "app.h"
 #include "document.h"
 #include "shares.h"
@@ -26,7 +28,7 @@ struct client {
 };
 
 struct table_socket {
-    pthread_t thread;
+    rte_thread_t thread;
     bool running;
     int listener;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -300,7 +302,7 @@ static void client_accept(void)
     close(fd); /* too many: this one sees the end of the stream */
 }
 
-static void *serve(void *argument)
+static uint32_t serve(void *argument)
 {
     struct og_app *app = argument;
 
@@ -323,7 +325,7 @@ static void *serve(void *argument)
             client_accept();
         }
     }
-    return NULL;
+    return 0;
 }
 
 static bool listen_on(struct og_app *app, struct og_error *error)
@@ -356,11 +358,10 @@ bool og_table_socket_start(struct og_app *app, struct og_error *error)
     if (!listen_on(app, error)) {
         return false;
     }
-    rc = pthread_create(&table_socket.thread, NULL, serve, app);
+    rc = rte_thread_create_control(&table_socket.thread, "og-tables", serve, app);
     if (rc) {
-        return og_fail(error, "table socket: cannot start a thread: %s", strerror(rc));
+        return og_fail(error, "table socket: cannot start a thread: %s", strerror(-rc));
     }
-    pthread_setname_np(table_socket.thread, "og-tables");
     table_socket.running = true;
     return true;
 }
@@ -370,7 +371,7 @@ void og_table_socket_stop(void)
     if (!table_socket.running) {
         return;
     }
-    pthread_join(table_socket.thread, NULL);
+    (void)rte_thread_join(table_socket.thread, NULL);
     table_socket.running = false;
     for (size_t i = 0; i < MAX_CLIENTS; i++) {
         if (table_socket.clients[i].fd >= 0) {

@@ -337,12 +337,18 @@ def nothing_turns_round(site: Site, uplink: str) -> None:
 
 
 def test_a_new_uplink_is_a_reload_and_exchanges_only_what_its_rules_permit(site: Site) -> None:
-    """What a second site needs: another neighbour, without losing a session to the gateway nodes."""
+    """What a second site needs: another neighbour, without losing a session to the gateway nodes.
+
+    The first run is cut off before it has reloaded anything; the second makes that good.
+    """
     uplink = {"name": "core", "address": address("agent_w1"), "asn": 64600, "port": "to-agent_w1", "trusted": False}
     since = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "frr.service")
     sessions, started = connections(site), site.execute(ROUTER, *since).stdout
     try:
-        site.play("--limit", ROUTER, "--extra-vars", json.dumps({"quagga_uplinks": [uplink]}))
+        wanted_uplinks = ("--limit", ROUTER, "--extra-vars", json.dumps({"quagga_uplinks": [uplink]}))
+        site.play(*wanted_uplinks, "--tags", "quagga_configure")
+        assert "to-core" not in site.execute(ROUTER, "vtysh", "-c", "show running-config").stdout
+        site.play(*wanted_uplinks)
         running = site.execute(ROUTER, "vtysh", "-c", "show running-config").stdout
         assert f"neighbor {uplink['address']} prefix-list to-core out" in running
         assert "ipv6 prefix-list from-core seq 5 deny 5f00:1::/32 le 128" in running
@@ -358,6 +364,21 @@ def test_a_new_uplink_is_a_reload_and_exchanges_only_what_its_rules_permit(site:
     assert "core" not in site.execute(ROUTER, "vtysh", "-c", "show running-config").stdout
     assert connections(site) == sessions
     assert site.execute(ROUTER, *since).stdout == started
+
+
+def test_a_setting_of_the_daemons_restarts_frr_and_waits_for_its_sessions(site: Site) -> None:
+    """With `--tags quagga` and a limit, as an operator would; then the old setting again, and nothing is due."""
+    since = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "frr.service")
+    started = site.execute(ROUTER, *since).stdout
+    try:
+        shown = site.play("--limit", ROUTER, "--extra-vars", '{"quagga_nice": -11}', "--tags", "quagga").stdout
+        assert established(site) == {address(name) for name in GATEWAYS}
+        assert f"changed: [{ROUTER}]" in shown[shown.index("Restart FRRouting and wait until its sessions are back") :]
+        assert site.execute(ROUTER, *since).stdout != started
+    finally:
+        site.play("--limit", ROUTER)
+    recap = [line for line in site.play("--limit", ROUTER).stdout.splitlines() if "unreachable=" in line]
+    assert all("changed=0" in line for line in recap), recap
 
 
 @pytest.mark.parametrize("name", [*HASHERS, *ROUTERS])

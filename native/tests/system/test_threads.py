@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
+import pytest
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import rdpcap, wrpcap
 
 from native.tests.system import harness
 from native.tests.system.harness import FN_ERRORS, FN_STEER, Envelope, run, sid, srv6, tables, tcp
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OWN = "5f00:1:21::"
 HASHER = "5f00:1:11::"
@@ -58,6 +57,33 @@ def test_strays_go_to_their_owner(tmp_path: Path) -> None:
     assert not by_thread[0] & by_thread[1], "a flow was handled by two threads"
     assert len(by_thread[0] | by_thread[1]) == FLOWS
     assert min(map(len, by_thread)) > FLOWS // 5, "both threads own flows"
+
+
+def affinity(process: int) -> dict[str, set[int]]:
+    """Return the processors each thread may use, by its name."""
+    threads = (int(task.name) for task in Path(f"/proc/{process}/task").iterdir())
+    return {Path(f"/proc/{thread}/comm").read_text().strip(): os.sched_getaffinity(thread) for thread in threads}
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: all threads share it")
+def test_nothing_else_runs_on_the_processor_of_a_poll_thread(tmp_path: Path) -> None:
+    """Else a document of the control daemon stops the packets for as long as it takes to read."""
+    own, *others = sorted(os.sched_getaffinity(0))
+    options = {
+        "port": {"kind": "vdev", "args": "net_null0"}, "eal": ["--no-huge", "-m", "128", f"--lcores=0@{own}"],
+        "locator": OWN, "threads": 1, "idle_us": 200, "pins": 65536, "fabric_mtu": 2000,
+        "next_hop": {"mode": "fixed", "mac": "02:00:00:00:00:03"},
+        "runtime_dir": str(tmp_path / "run"), "state_dir": str(tmp_path / "state"),
+    }  # fmt: skip
+    (tmp_path / "tables.json").write_text(json.dumps(tables(agents=2, own=OWN)))
+    node = harness.Node("router", tmp_path, "", None, OWN, options)  # type: ignore[arg-type]
+    node.start("--tables", tmp_path / "tables.json")
+    assert node.process is not None
+    found = affinity(node.process.pid)
+    assert found.pop("og-router") == {own}
+    assert found.pop("og-tables") == set(others)
+    assert not [name for name, cpus in found.items() if own in cpus]
+    assert node.stop() == 0
 
 
 def test_version_and_help() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a restart of GoBGP or Consul waits for (roles/*/files/restart.py)."""
+"""What a restart of GoBGP, FRRouting or Consul waits for (roles/*/files/restart.py)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def program(role: str) -> ModuleType:
     return module
 
 
-gobgp, consul = program("gobgp"), program("consul")
+gobgp, consul, frr = program("gobgp"), program("consul"), program("quagga")
 A, B, VIP = "2001:db8:f001:11::a", "2001:db8:f001:11::b", "2001:db8:1::80/128"
 
 
@@ -66,3 +66,24 @@ def test_consul_is_waited_for() -> None:
     later = consul.read("[::1]:8300", checks | {"web": {"Status": "critical"}})
     assert consul.missing(before, later) == "not passing again: web"
     assert consul.missing(before, consul.read("[::1]:8300", {})) == ""  # its service was taken away
+
+
+def test_frr_s_answer_is_read() -> None:
+    peers = {A: {"state": "Established", "pfxRcd": 2}, B: {"state": "Active"}}
+    assert frr.read({"routerId": "0.2.0.1", "peers": peers}) == frr.View(frozenset({A, B}), frozenset({A}))
+    assert frr.read({}) == frr.View()
+
+
+@pytest.mark.parametrize(
+    ("configured", "established", "said"),
+    [
+        ({A, B}, {A, B}, ""),
+        ({A, B}, {B}, f"no session with {A}"),
+        ({B}, {B}, ""),  # taken out of the configuration
+        (set(), set(), f"no session with {A}, {B}"),  # bgpd has not read its own yet
+    ],
+)
+def test_frr_is_waited_for(configured: set[str], established: set[str], said: str) -> None:
+    before = frr.View(frozenset({A, B}), frozenset({A, B}))
+    assert frr.missing(before, frr.View(frozenset(configured), frozenset(established))) == said
+    assert not frr.missing(frr.View(), frr.View())
