@@ -111,6 +111,8 @@ left:
   sample: ["netns:left:eth0: was {'peer': 'unknown', 'mtu': 1500, 'up': True, 'addresses': []}, is absent"]
 """
 
+import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -143,6 +145,9 @@ try:
     PYROUTE2_ERROR = None
 except ImportError as error:
     PYROUTE2_ERROR = str(error)
+
+NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+CLONE_NEWNET = 0x40000000
 
 Planner = Callable[[Sequence[Link], World], list[Action]]
 Observer = Callable[[], dict[str, object]]
@@ -207,11 +212,15 @@ def container_paths(module: AnsibleModule, names: list[str]) -> dict[str, Path]:
 def open_space(name: str, path: Path) -> int | None:
     """Return a descriptor of a namespace, None where there is none. A process may end at any time, and its with it."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError as error:
         raise LinkError(f"{name}: {path}: {error.strerror}") from error
+    with contextlib.suppress(OSError):  # ENOTTY: a file of another sort
+        if fcntl.ioctl(descriptor, NS_GET_NSTYPE) == CLONE_NEWNET:
+            return descriptor
+    raise LinkError(f"{name}: {path} is not a network namespace")
 
 
 def open_spaces(module: AnsibleModule, names: set[str]) -> dict[str, int]:
