@@ -24,7 +24,7 @@ requirements:
 attributes:
   check_mode:
     support: full
-    description: Says what would be made. A container that is not there yet counts as an empty namespace.
+    description: Says what would be made. A container or namespace that is not there yet counts as an empty one.
   diff_mode:
     support: full
     description: Shows the state of every named interface.
@@ -99,7 +99,7 @@ actions:
   description:
     - The steps taken, or in check mode the steps that would be taken.
     - When the kernel refuses a step, those done before it, taken back since or not.
-  returned: success, and when the kernel refuses a step
+  returned: success, and when something fails after the first step was begun
   type: list
   elements: str
   sample: ["create oglab-rtr-w1:to-ogh_w1 -- oglab-ogh-w1:fab0"]
@@ -241,12 +241,9 @@ def open_spaces(module: AnsibleModule, names: set[str]) -> dict[str, int]:
 
 def verify(links: Sequence[Link], found: World, planner: Planner) -> None:
     """Raise LinkError when there is something to do after everything was done: the plan is the law."""
-    try:
-        rest = planner(links, found)
-    except LinkError as error:
-        raise LinkError(f"every step was done, but {error}") from error
+    rest = planner(links, found)
     if rest:
-        raise LinkError(f"every step was done, but the kernel still lacks: {'; '.join(map(say, rest))}")
+        raise LinkError(f"the kernel still lacks: {'; '.join(map(say, rest))}")
 
 
 def tell_failure(module: AnsibleModule, error: StepError, before: dict[str, object], read: Observer) -> None:
@@ -287,7 +284,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         try:
             verify(links, observe(spaces, wanted, there), planner)
         except (LinkError, KernelError) as error:
-            module.fail_json(msg=str(error), changed=True, actions=said)
+            module.fail_json(msg=f"every step was done, but {error}", changed=True, actions=said)
     after = describe(links, apply(actions, world))
     return {"changed": bool(actions), "actions": said, "diff": {"before": before, "after": after}}
 

@@ -19,6 +19,8 @@ from ansible.module_utils import og_netns
 from ansible.module_utils.og_setns import inside
 from ansible.module_utils.og_veth import Configure
 from ansible.module_utils.testing import patch_module_args
+from pyroute2.ethtool.ioctl import NoSuchDevice
+from pyroute2.netlink.exceptions import NetlinkError
 
 from library import veth_link
 from tests.unit.conftest import program
@@ -541,9 +543,9 @@ def test_a_container_that_is_gone(
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (og_netns.NetlinkError(errno.ENOBUFS), "No buffer space available"),
-        (og_netns.NetlinkError(errno.EPERM), "Operation not permitted; CAP_NET_ADMIN is needed"),
-        (og_netns.NoSuchDevice("fab0"), "an interface vanished meanwhile"),
+        (NetlinkError(errno.ENOBUFS), "No buffer space available"),
+        (NetlinkError(errno.EPERM), "Operation not permitted; CAP_NET_ADMIN is needed"),
+        (NoSuchDevice("fab0"), "an interface vanished meanwhile"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
     ],
 )
@@ -591,6 +593,25 @@ def test_what_cannot_be_read_after_a_failure_is_told(
     assert answer["failed"] is True
     assert "disable_ipv6" in answer["msg"]
     assert answer["msg"].endswith("; what is left cannot be read: netns:x: Too many open files")
+
+
+def test_what_cannot_be_read_after_every_step_is_told(
+    spaces: tuple[str, str, str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right, _ = spaces
+    observe, calls = og_netns.observe, []
+
+    def once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise og_netns.KernelError("netns:x: Too many open files")
+        return observe(*arguments)
+
+    monkeypatch.setattr(veth_link, "observe", once)
+    answer = run([cable(left, right)])
+    assert answer["failed"] is True
+    assert answer["msg"] == "every step was done, but netns:x: Too many open files"
+    assert answer["actions"][0].startswith("create ")
 
 
 def test_an_interface_that_vanished(spaces: tuple[str, str, str]) -> None:
