@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 CLONE_NEWNET = 0x40000000
 NETNS_DIRECTORY = Path("/run/netns")  # where `ip netns` keeps them
 
+MEANINGS = {
+    errno.EPERM: "not permitted to enter the namespace; CAP_SYS_ADMIN is needed",
+    errno.EINVAL: "not a network namespace",
+}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _setns(descriptor: int) -> None:
     if _libc.setns(descriptor, CLONE_NEWNET) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"setns: {os.strerror(number)}")
+        raise OSError(number, f"setns: {MEANINGS.get(number, os.strerror(number))}")
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ Nothing here touches a namespace: `plan` is a pure function of the wanted links 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Interface
 
 OFFLOADS = ("tx", "tso", "gso", "gro")
 """Offloads a link can be rid of, by their ethtool names. A frame whose checksum or segmentation is left to a device
@@ -16,6 +18,13 @@ that never does it cannot be read by an AF_XDP socket or compared to the byte in
 MIN_MTU = 1280  # RFC 8200 section 5
 MAX_MTU = 65535
 MAX_NAME = 15  # IFNAMSIZ less the terminating zero
+MAX_FILE_NAME = 255
+TAKEN_NAMES = frozenset({".", "..", "lo", "all", "default"})
+"""Names no link can have: the kernel makes a directory of each name beside `all` and `default`, and lo is there."""
+
+HOST = "host"
+NETNS = "netns:"
+_CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # as Docker has it
 
 
 class LinkError(Exception):
@@ -61,6 +70,8 @@ class Interface:
     peer: tuple[str, str] | None = None
     addresses: frozenset[str] = frozenset()
     offloads: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+    """Those of `addresses` that the kernel keeps out of use, because another node on the link has them."""
 
 
 World = Mapping[str, Mapping[str, Interface]]
@@ -92,27 +103,87 @@ class Configure:
     up: bool | None = None
     offloads_off: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    offloads_on: tuple[str, ...] = ()
+    """Only `undo` asks for these two: a link takes no address away and switches nothing on."""
+    surplus: tuple[str, ...] = ()
 
     def is_empty(self) -> bool:
         """Tell whether there is nothing to change."""
-        return self.mtu is None and self.up is None and not self.offloads_off and not self.addresses
+        return self == Configure(self.space, self.name)
 
 
 Action = Delete | Create | Configure
 
 
+def parse_space(container: str | None, netns: str | None, place: str) -> str:
+    """Return the namespace two options name: a container's name, `netns:NAME`, or `host` where neither is given."""
+    if netns is not None:
+        if netns in ("", ".", "..") or "/" in netns or not netns.isprintable() or len(netns.encode()) > MAX_FILE_NAME:
+            raise LinkError(f"{place}.netns: {netns!r} is not the name of a network namespace")
+        return NETNS + netns
+    if container is None:
+        return HOST
+    if container == HOST or not _CONTAINER.fullmatch(container):
+        # An empty name, most often of a variable that is not set, must not lead to the host.
+        raise LinkError(f"{place}.container: {container!r} is not the name of a container")
+    return container
+
+
+def parse_addresses(texts: Iterable[str], place: str) -> tuple[str, ...]:
+    """Return addresses as `address/length`, spelled one way. An interface can have each of them once."""
+    found: list[str] = []
+    for at, text in enumerate(texts):
+        try:
+            address = IPv6Interface(text)
+        except ValueError as error:
+            raise LinkError(f"{place}.addresses[{at}]: {text!r} is not an IPv6 address: {error}") from error
+        wrong = _wrong_address(text, address)
+        if wrong is None and str(address.ip) in [_host(other) for other in found]:
+            wrong = "is in the list already"
+        if wrong is not None:
+            raise LinkError(f"{place}.addresses[{at}]: {text!r} {wrong}")
+        found.append(str(address))
+    return tuple(found)
+
+
+def _wrong_address(text: str, address: IPv6Interface) -> str | None:
+    """Return what makes an address unfit for one end of a cable. The kernel takes one without a length as a /128."""
+    if "%" in text:
+        return "has a zone: the interface it goes to is named by the link"
+    if "/" not in text:
+        return "has no prefix length"
+    for kind in ("multicast", "unspecified", "loopback"):
+        if getattr(address.ip, f"is_{kind}"):
+            return f"is {kind}: no interface of a link can have it"
+    return None
+
+
+def _host(address: str) -> str:
+    return address.partition("/")[0]
+
+
+def wrong_name(name: str) -> str | None:
+    """Return why an interface cannot be called so: the kernel or a tool refuses the name or reads it otherwise."""
+    if not name.isprintable() or any(letter.isspace() or letter in "/:%" for letter in name) or name.startswith("-"):
+        return "no spaces, no '/', ':' or '%', no '-' at the start"
+    if not 0 < len(name.encode()) <= MAX_NAME:
+        return f"1 to {MAX_NAME} bytes"
+    return "taken by the kernel" if name in TAKEN_NAMES else None
+
+
 def check(links: Sequence[Link]) -> None:
     """Raise LinkError where a wanted link is wrong in itself, or two of them claim one interface."""
     owner: dict[tuple[str, str], Link] = {}
-    for link in links:
+    for at, link in enumerate(links):
         if not MIN_MTU <= link.mtu <= MAX_MTU:
-            raise LinkError(f"{link}: mtu {link.mtu} is not within {MIN_MTU}..{MAX_MTU}")
-        for end in link.ends():
-            if not 0 < len(end.name) <= MAX_NAME or "/" in end.name or end.name.split() != [end.name]:
-                raise LinkError(f"{link}: {end.name!r} is not an interface name of 1 to {MAX_NAME} characters")
+            raise LinkError(f"links[{at}].mtu: mtu {link.mtu} is not within {MIN_MTU}..{MAX_MTU}")
+        for letter, end in zip("ab", link.ends(), strict=True):
+            wrong = wrong_name(end.name)
+            if wrong is not None:
+                raise LinkError(f"links[{at}].{letter}.name: {end.name!r} is not an interface name: {wrong}")
             key = (end.space, end.name)
             if key in owner:
-                raise LinkError(f"{link}: {end} is an end of {owner[key]} too")
+                raise LinkError(f"links[{at}].{letter}: {end} is an end of {owner[key]} too")
             owner[key] = link
 
 
@@ -121,6 +192,7 @@ def _configure(end: Endpoint, link: Link, found: Interface | None) -> Configure:
     unwanted = () if link.offloads else OFFLOADS
     if found is None:
         return Configure(end.space, end.name, up=True, offloads_off=unwanted, addresses=end.addresses)
+    _refuse_conflict(end, link, found)
     return Configure(
         end.space,
         end.name,
@@ -129,6 +201,16 @@ def _configure(end: Endpoint, link: Link, found: Interface | None) -> Configure:
         offloads_off=tuple(name for name in unwanted if name in found.offloads),
         addresses=tuple(address for address in end.addresses if address not in found.addresses),
     )
+
+
+def _refuse_conflict(end: Endpoint, link: Link, found: Interface) -> None:
+    """Raise LinkError where the kernel would take an address and change nothing, for it has that one already."""
+    for address in end.addresses:
+        if address in found.refused:
+            raise LinkError(f"{link}: {end}: {address} is out of use, as another node on the link has it (dadfailed)")
+        other = next((old for old in found.addresses if _host(old) == _host(address) and old != address), None)
+        if other is not None:
+            raise LinkError(f"{link}: {end} has {other}, not {address}: remove it first")
 
 
 def _is_wired(link: Link, world: World) -> bool:
@@ -179,19 +261,43 @@ def plan_absent(links: Sequence[Link], world: World) -> list[Action]:
 
 def describe(links: Iterable[Link], world: World) -> dict[str, object]:
     """Return the observed state of the wanted interfaces, for a diff."""
-    return {str(end): _describe(world.get(end.space, {}).get(end.name)) for link in links for end in link.ends()}
+    return {str(end): _describe(link, world.get(end.space, {}).get(end.name)) for link in links for end in link.ends()}
 
 
-def _describe(found: Interface | None) -> object:
+def _describe(link: Link, found: Interface | None) -> object:
     if found is None:
         return "absent"
-    return {
+    shown = {
         "peer": ":".join(found.peer) if found.peer else "unknown",
         "mtu": found.mtu,
         "up": found.up,
         "addresses": sorted(found.addresses),
-        "offloads": sorted(found.offloads),
     }
+    # Which offloads a new veth has is the kernel's choice: where they may stay, a diff cannot foretell them.
+    return shown if link.offloads else shown | {"offloads": sorted(found.offloads)}
+
+
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """Return in words what differs between two descriptions of the same links."""
+    return [f"{place}: was {old}, is {after[place]}" for place, old in before.items() if old != after[place]]
+
+
+def say(action: Action) -> str:
+    """Return one step in words."""
+    match action:
+        case Delete(space, name):
+            return f"delete {space}:{name}"
+        case Create(link):
+            return f"create {link}"
+        case Configure():
+            words = [f"mtu {action.mtu}"] if action.mtu is not None else []
+            words += [] if action.up is None else ["up" if action.up else "down"]
+            words += [f"{offload} off" for offload in action.offloads_off]
+            words += [f"{offload} on" for offload in action.offloads_on]
+            words += [f"address {address}" for address in action.addresses]
+            words += [f"no address {address}" for address in action.surplus]
+            return f"set {action.space}:{action.name} {', '.join(words)}"
+    raise AssertionError(action)
 
 
 def apply(actions: Sequence[Action], world: World) -> dict[str, dict[str, Interface]]:
@@ -208,14 +314,49 @@ def apply(actions: Sequence[Action], world: World) -> dict[str, dict[str, Interf
                     after.setdefault(end.space, {})[end.name] = Interface(
                         "veth", link.mtu, up=False, peer=(other.space, other.name), offloads=frozenset(OFFLOADS)
                     )
-            case Configure(space, name, mtu, up, offloads_off, addresses):
-                old = after[space][name]
-                after[space][name] = Interface(
-                    old.kind,
-                    old.mtu if mtu is None else mtu,
-                    old.up if up is None else up,
-                    old.peer,
-                    old.addresses | set(addresses),
-                    old.offloads - set(offloads_off),
-                )
+            case Configure(space, name):
+                after[space][name] = _configured(after[space][name], action)
     return after
+
+
+def _configured(old: Interface, action: Configure) -> Interface:
+    # The kernel drops the addresses of an interface that goes down.
+    kept = frozenset[str]() if action.up is False else old.addresses - set(action.surplus)
+    return replace(
+        old,
+        mtu=old.mtu if action.mtu is None else action.mtu,
+        up=old.up if action.up is None else action.up,
+        addresses=kept | set(action.addresses),
+        offloads=old.offloads - set(action.offloads_off) | set(action.offloads_on),
+    )
+
+
+def undo(actions: Iterable[Action], world: World) -> list[Action]:
+    """Return the steps that lead back to `world`, as far as any do.
+
+    What was set on a pair of the same run goes with the pair. A veth that was in the way had its other end and its
+    routes somewhere: nothing brings it back.
+    """
+    back: list[Action] = []
+    made: set[tuple[str, str]] = set()
+    for action in actions:
+        match action:
+            case Create(link):
+                made |= {(end.space, end.name) for end in link.ends()}
+                back.append(Delete(link.a.space, link.a.name))
+            case Configure(space, name) if (space, name) not in made:
+                back.append(_unset(action, world[space][name]))
+    return back[::-1]
+
+
+def _unset(action: Configure, old: Interface) -> Configure:
+    down = bool(action.up) and not old.up
+    return Configure(
+        action.space,
+        action.name,
+        mtu=None if action.mtu is None else old.mtu,
+        up=False if down else None,
+        offloads_on=tuple(name for name in action.offloads_off if name in old.offloads),
+        addresses=tuple(sorted(old.addresses)) if down else (),
+        surplus=() if down else tuple(address for address in action.addresses if address not in old.addresses),
+    )
