@@ -36,6 +36,7 @@ PORTS: dict[str, dict[int, tuple[str, ...]]] = {
 SMALLEST_MEMORY_KB = 900 * 1024
 HUGEPAGE_KB = 2048
 ETHERNET_CLASS = "0x0200"
+BIFURCATED_DRIVERS = ("mlx4_core", "mlx5_core", "mana")  # DPDK, Linux Drivers, "Bifurcated Driver"
 VFIO_DRIVERS = ("vfio-pci", "pci-stub", "pcieport")  # these leave an IOMMU group to vfio
 
 
@@ -259,6 +260,13 @@ class _Checker:
                 "`lspci -D | grep Ethernet` lists what there is.",
             )
             return
+        if self.value("pci_driver") in BIFURCATED_DRIVERS:
+            self.say(
+                f"{address} has the driver {self.value('pci_driver')}: its poll-mode driver runs beside it, and "
+                "vfio-pci, which the port pci binds, would take the NIC away from it",
+                "og_dataplane_port",
+                "Use af_xdp with this NIC.",
+            )
         if not self.value("pci_class").startswith(ETHERNET_CLASS):
             self.say(
                 f"{address} is no Ethernet controller (class {self.value('pci_class')})",

@@ -102,6 +102,7 @@ def test_a_container_has_no_clock_and_no_kernel_options_of_its_own() -> None:
         ({"pci_class": None}, {}, [f"there is no PCI device {PCI}", "og_dataplane_pci_address"]),
         ({"pci_class": "0x010802"}, {}, [f"{PCI} is no Ethernet controller"]),
         ({"vfio": None}, {}, ["no vfio-pci", "og_dataplane_port"]),
+        ({"pci_driver": "mlx5_core"}, {}, [f"{PCI} has the driver mlx5_core", "og_dataplane_port", "Use af_xdp"]),
         ({"pci_iommu": None}, {}, ["no IOMMU group", "intel_iommu=on"]),
         (
             {"pci_group": "0000:3b:00.1 ice"},
