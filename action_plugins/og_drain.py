@@ -6,6 +6,7 @@ Without this plugin the module works all the same, in silence.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -69,7 +70,10 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types
             results.append(result)
             offsets.append(passed)
             if final or result.get("failed") or result.get("idle"):
-                return merge(results, offsets)
+                whole = merge(results, offsets)
+                if whole.get("failed"):  # of its own slice the module says how long
+                    whole["msg"] = re.sub(r"not idle after \d+ s:", f"not idle after {timeout_s} s:", str(whole["msg"]))
+                return whole
             display.display(
                 f"{host}: {arguments.get('name', host)} drained {time.monotonic() - start:.0f} s ago, "
                 f"{result['left']} {result['unit']} left (waiting {timeout_s} s at most)"

@@ -31,7 +31,9 @@ attributes:
     description: Runs on nodes of the gateway.
 options:
   name:
-    description: Name of the member, as Consul knows the node; for V(site) the name of the site.
+    description:
+      - Name of the member, as Consul knows the node; for V(site) the name of the site.
+      - Another host's name is refused where a Consul agent on this one tells its own.
     type: str
     required: true
   kind:
@@ -162,7 +164,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.og_consul_kv import Kv, KvError
+from ansible.module_utils.og_consul_kv import MAX_OPERATIONS, Kv, KvError
 from ansible.module_utils.og_drain import (
     AGENT,
     HASHER,
@@ -171,22 +173,27 @@ from ansible.module_utils.og_drain import (
     SITE,
     DrainError,
     Load,
+    Step,
     Watch,
     agent_load,
     apply,
+    check_name,
+    check_seconds,
     member_load,
     names_of,
     packet_load,
     plan,
+    told,
     wait,
 )
 from ansible.module_utils.og_telemetry import Telemetry, TelemetryError, default_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HEALTH_TIMEOUT_S = 5.0
 CONFIRM_S = 15.0
+LOOKS = 2  # before one says that the member cannot be watched
 SAMPLE_S = 1.0  # a gateway node's packets are counted over this time
 
 
@@ -202,12 +209,15 @@ class Marks:
         """Return who is drained."""
         return {key.removeprefix(self._prefix) for key in self._kv.keys(self._prefix)} - {""}
 
-    def write(self, name: str, *, drain: bool) -> None:
-        """Set or remove one mark."""
-        if drain:
-            self._kv.put(self._prefix + name, self._reason)
-        else:
-            self._kv.delete(self._prefix + name)
+    def write(self, steps: Sequence[Step]) -> None:
+        """Set or remove marks, as many at once as Consul takes: a site is not left half drained."""
+        for at in range(0, len(steps), MAX_OPERATIONS):
+            batch = steps[at : at + MAX_OPERATIONS]
+            try:
+                self._kv.write([(self._prefix + step.name, self._reason if step.drain else None) for step in batch])
+            except KvError as error:
+                unsure, rest = ([], steps[at:]) if error.refused else (batch, steps[at + MAX_OPERATIONS :])
+                raise DrainError(f"{error}. {told(steps[:at], unsure, rest)}") from error
 
 
 class HealthDaemon:
@@ -220,8 +230,12 @@ class HealthDaemon:
 
     def read(self) -> set[str]:
         """Return the node's name when it is drained."""
-        parts = urlsplit(self._url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=HEALTH_TIMEOUT_S)
+        try:
+            parts = urlsplit(self._url)
+            host, port = parts.hostname or "", parts.port or 80
+        except ValueError as error:
+            raise DrainError(f"health_url: {self._url}: {error}") from error
+        connection = http.client.HTTPConnection(host, port, timeout=HEALTH_TIMEOUT_S)
         try:
             connection.request("GET", parts.path or "/")
             drained = json.loads(connection.getresponse().read())["drained"]
@@ -231,8 +245,10 @@ class HealthDaemon:
             connection.close()
         return {self._name} if drained else set()
 
-    def write(self, name: str, *, drain: bool) -> None:
+    def write(self, steps: Sequence[Step]) -> None:
         """Tell the daemon, and wait until it says so itself."""
+        (step,) = steps
+        name, drain = step.name, step.drain
         program = self._module.params["health_program"]
         if not Path(program).exists():
             raise DrainError(f"health_program: {program} does not exist; nothing was changed")
@@ -256,11 +272,13 @@ class Both:
         """Return who is drained by any of them."""
         return set().union(*(mark.read() for mark in self._marks))
 
-    def write(self, name: str, *, drain: bool) -> None:
+    def write(self, steps: Sequence[Step]) -> None:
         """Tell those that differ."""
         for mark in self._marks:
-            if (name in mark.read()) is not drain:
-                mark.write(name, drain=drain)
+            there = mark.read()
+            differing = [step for step in steps if (step.name in there) is not step.drain]
+            if differing:
+                mark.write(differing)
 
 
 def marks_of(module: AnsibleModule, *, drain: bool) -> Marks | HealthDaemon | Both:
@@ -329,8 +347,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     drain = parameters["state"] == "drained"
     names = names_of(parameters["kind"], parameters["name"], parameters["members"])
     for name in [*names, parameters["site"]]:
-        if not name or "/" in name or name.split() != [name]:
-            raise DrainError(f"{name!r} is not the name of a node or site")
+        check_name(name)
+    for option in ("timeout_s", "settle_s"):
+        check_seconds(option, parameters[option])
+    check_host(parameters)
     look, load = first_look(parameters) if drain else (None, None)
     marks = marks_of(module, drain=drain)
     before = marks.read()
@@ -344,8 +364,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         },
     }
     if not module.check_mode:
-        for step in steps:
-            marks.write(step.name, drain=step.drain)
+        if steps:
+            marks.write(steps)
         if steps and marks.read() & set(names) != (set(names) if drain else set()):
             raise DrainError("somebody else has changed what was just written; run it again")
         if look and parameters["timeout_s"]:
@@ -355,18 +375,31 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return result
 
 
+def check_host(parameters: dict[str, Any]) -> None:
+    """Refuse the name of another host: what is watched, and a hasher's drain, are this host's."""
+    if parameters["kind"] == SITE:
+        return
+    here = Kv(parameters["consul_url"], parameters["site"], parameters["consul_token"]).node_name()
+    if here is not None and here != parameters["name"]:
+        raise DrainError(f"name: {parameters['name']} is not this host, which Consul knows as {here}; run it there")
+
+
 def first_look(parameters: dict[str, Any]) -> tuple[Callable[[], Load] | None, Load | None]:
     """Return how to watch and the first load: who could not be watched is not drained in the first place.
 
     Not so the servers of a site when nobody waits here: a router that does not know one of them must not keep the rest.
     """
-    try:
-        look = looker(parameters)
-        return look, look()
-    except DrainError:
-        if parameters["kind"] == SITE and not parameters["timeout_s"]:
-            return None, None
-        raise
+    for left in reversed(range(LOOKS)):
+        try:
+            look = looker(parameters)
+            return look, look()
+        except DrainError:
+            if parameters["kind"] == SITE and not parameters["timeout_s"]:
+                return None, None
+            if not left:
+                raise
+            time.sleep(SAMPLE_S)  # one lost answer says nothing
+    raise AssertionError
 
 
 def wait_until_idle(module: AnsibleModule, look: Callable[[], Load]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ CLIENT_VERDICTS = {
 """Verdicts (native/lib/og_verdict.h) of packets that belong to clients' flows; probes and drops do not."""
 
 STATUS_MAX_AGE_S = 10.0
+MISSES_MAX = 5  # looks in a row that may fail while one waits
 PROGRESS_EVERY_S = 10.0
 
 
@@ -117,6 +118,11 @@ class Watch:
             return True
         return False if late else None
 
+    def miss(self, elapsed_s: float) -> bool | None:
+        """Take note that a look has failed: what was not seen was not quiet. False: out of time; None: go on."""
+        self._quiet_since = None
+        return False if elapsed_s >= self.timeout_s else None
+
     def _note(self, load: Load, elapsed_s: float) -> None:
         if self.progress and self.progress[-1]["left"] == load.left == 0:
             return
@@ -124,13 +130,36 @@ class Watch:
 
 
 def wait(watch: Watch, look: Callable[[], Load], clock: Callable[[], float], sleep: Callable[[float], object]) -> bool:
-    """Look once per second until idle or out of time; say which."""
-    start = clock()
+    """Look once per second until idle or out of time; say which. Raises DrainError when too many looks fail."""
+    start, misses = clock(), 0
     while True:
-        verdict = watch.see(look(), clock() - start)
+        try:
+            verdict, misses = watch.see(look(), clock() - start), 0
+        except DrainError as error:
+            verdict, misses = watch.miss(clock() - start), misses + 1
+            if misses > MISSES_MAX or verdict is False:
+                raise DrainError(f"{error} ({misses} looks in a row have failed)") from error
         if verdict is not None:
             return verdict
         sleep(1.0)
+
+
+def check_name(name: str) -> None:
+    """Raise DrainError for what cannot be the name of a node or site."""
+    if not name or "/" in name or name.split() != [name] or not name.isprintable():
+        raise DrainError(f"{name!r} is not the name of a node or site")
+
+
+def check_seconds(name: str, value: int) -> None:
+    """Raise DrainError for what is no time to wait."""
+    if value < 0:
+        raise DrainError(f"{name}: {value} is less than 0; nothing was changed")
+
+
+def told(written: Sequence[Step], unsure: Sequence[Step], rest: Sequence[Step]) -> str:
+    """Return in words how far the writing came; who is not named was as wanted before."""
+    parts = (("done", written), ("not known whether done", unsure), ("not done", rest))
+    return "; ".join(f"{word}: {', '.join(map(str, steps))}" for word, steps in parts if steps)
 
 
 def names_of(kind: str, name: str, members: Sequence[str] | None) -> list[str]:

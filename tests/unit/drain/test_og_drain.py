@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
@@ -155,6 +156,9 @@ class Standin:
         self.requests: list[str] = []
         self.drained = False
         self.status = 200
+        self.node = ""  # what the agent calls this host; empty: it does not say
+        self.transactions = 10**6  # how many more it takes
+        self.lost = False  # the one after those is done, and its answer lost
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -163,6 +167,9 @@ class Standin:
                 outer.requests.append(f"{self.command} {self.path}")
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 status, answer = outer.answer(self.command, parts.path, parse_qs(parts.query, True), body)
+                if not status:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
@@ -180,18 +187,29 @@ class Standin:
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes]:
         if path == "/health":
             return 503 if self.drained else 200, json.dumps({"drained": self.drained, "healthy": True}).encode()
+        if path == "/v1/agent/self":
+            return (200, json.dumps({"Config": {"NodeName": self.node}}).encode()) if self.node else (403, b"")
         if self.status != 200:
             return self.status, b"Permission denied"
         assert query["dc"] == ["west"]
+        if path == "/v1/txn":
+            return self.transact([item["KV"] for item in json.loads(body)])
         key = unquote(path.removeprefix("/v1/kv/"))
-        if method == "PUT":
-            self.keys[key] = body.decode()
-        elif method == "DELETE":
-            self.keys.pop(key, None)
-        else:
-            found = sorted(name for name in self.keys if name.startswith(key))
-            return (200, json.dumps(found).encode()) if found else (404, b"")
-        return 200, b"true"
+        assert method == "GET"
+        found = sorted(name for name in self.keys if name.startswith(key))
+        return (200, json.dumps(found).encode()) if found else (404, b"")
+
+    def transact(self, operations: list[dict[str, str]]) -> tuple[int, bytes]:
+        assert len(operations) <= 64
+        self.transactions -= 1
+        if self.transactions < 0 and not self.lost:
+            return 409, b'{"Errors":[{"OpIndex":0,"What":"no cluster leader"}]}'
+        for operation in operations:
+            if operation["Verb"] == "delete":
+                self.keys.pop(operation["Key"], None)
+            else:
+                self.keys[operation["Key"]] = base64.b64decode(operation["Value"]).decode()
+        return (200, b'{"Results":[]}') if self.transactions >= 0 else (0, b"")
 
 
 @pytest.fixture
@@ -227,9 +245,10 @@ def run(standin: Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             "telemetry_socket": str(tmp_path / "telemetry"),
             "settle_s": 0,
         }
-        with patch_module_args(defaults | options), pytest.raises(SystemExit):
+        with patch_module_args(defaults | options), pytest.raises(SystemExit) as status:
             og_drain.main()
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert (status.value.code != 0) is answer.get("failed", False)
         return answer
 
     return call
@@ -241,13 +260,15 @@ def telemetry(path: Path, answers: Callable[[str], Any]) -> None:
     listener.bind(str(path))
     listener.listen()
 
+    def converse(connection: socket.socket) -> None:
+        with connection:
+            connection.send(b'{"version":"DPDK 24.11.8","pid":8,"max_output_len":16384}')
+            while command := connection.recv(1024).decode():
+                connection.send(json.dumps({command.partition(",")[0]: answers(command)}).encode())
+
     def serve() -> None:
         while True:
-            connection, _ = listener.accept()
-            with connection:
-                connection.send(b'{"version":"DPDK 24.11.8","pid":8,"max_output_len":16384}')
-                while command := connection.recv(1024).decode():
-                    connection.send(json.dumps({command.partition(",")[0]: answers(command)}).encode())
+            threading.Thread(target=converse, args=(listener.accept()[0],), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
 
@@ -411,18 +432,129 @@ def test_a_router_that_a_round_has_left_drained_is_restored(run: Run, standin: S
         ({"site": ""}, "'' is not the name of a node or site"),
         ({"consul_url": "ftp://x"}, "ftp://x: not an http:// address of a Consul agent"),
         ({"consul_url": "http://127.0.0.1:9"}, "Consul at 127.0.0.1:9: "),
+        ({"consul_url": "http://127.0.0.1:port"}, "http://127.0.0.1:port: not an http:// address of a Consul agent"),
+        ({"consul_url": "http://127.0.0.1:99999"}, "http://127.0.0.1:99999: not an http:// address"),
+        ({"consul_url": "http://[::1"}, "http://[::1: not an http:// address of a Consul agent"),
+        ({"consul_token": "5ecret\n"}, "the token for Consul has characters that no HTTP header can hold"),
+        ({"timeout_s": -1}, "timeout_s: -1 is less than 0; nothing was changed"),
+        ({"settle_s": -5}, "settle_s: -5 is less than 0; nothing was changed"),
+        ({"name": "agent_\x07"}, "is not the name of a node or site"),
+        ({"kind": "hasher", "health_url": "http://127.0.0.1:x/"}, "health_url: http://127.0.0.1:x/: "),
         ({"agent_status": "/nowhere/status.json"}, "/nowhere/status.json: "),
         ({"kind": "router"}, "data plane: "),
     ],
 )
-def test_wrong_input_changes_nothing(
-    run: Run, standin: Standin, status: Callable[[int], None], options: dict[str, Any], message: str
+def test_wrong_input_changes_nothing(  # noqa: PLR0917
+    run: Run,
+    standin: Standin,
+    status: Callable[[int], None],
+    tmp_path: Path,
+    options: dict[str, Any],
+    message: str,
 ) -> None:
     status(0)
-    answer = run(**options)
-    assert answer["failed"] is True
-    assert message in answer["msg"]
+    if options.get("kind") == "hasher":
+        telemetry(tmp_path / "telemetry", lambda _: {"steered": 5})
+    for check_mode in (True, False):
+        answer = run(**options, _ansible_check_mode=check_mode)
+        assert answer["failed"] is True
+        assert message in answer["msg"]
+        assert "5ecret" not in answer["msg"]
+        assert standin.keys == {}
+
+
+@pytest.mark.parametrize("kind", ["agent", "router", "hasher"])
+def test_another_host_s_name_is_refused(
+    run: Run, standin: Standin, status: Callable[[int], None], tmp_path: Path, kind: str
+) -> None:
+    """What is watched, and what a hasher withdraws, is this host's."""
+    status(0)
+    telemetry(tmp_path / "telemetry", lambda _: {"steered": 5})
+    standin.node = "other_w1"
+    for state in ("drained", "active"):
+        answer = run(kind=kind, state=state)
+        assert answer["msg"] == "name: agent_w1 is not this host, which Consul knows as other_w1; run it there"
     assert standin.keys == {}
+    standin.node = "agent_w1"
+    if kind == "agent":
+        assert run(kind=kind)["changed"] is True
+
+
+SITE = [f"agent_w{at}" for at in range(1, 101)]
+
+
+def test_a_large_site_is_written_in_as_few_steps_as_consul_takes(run: Run, standin: Standin) -> None:
+    standin.keys = {"og/west/drain/agent_w7": "by hand"}
+    assert run(name="west", kind="site", members=SITE, timeout_s=0)["changed"] is True
+    assert len(standin.keys) == 100
+    assert standin.keys["og/west/drain/agent_w7"] == "by hand"
+    assert sum("/v1/txn" in request for request in standin.requests) == 2
+
+
+def test_a_site_is_drained_whole_or_it_is_said_how_far(run: Run, standin: Standin) -> None:
+    site: dict[str, Any] = {"name": "west", "kind": "site", "members": SITE, "timeout_s": 0}
+    standin.transactions = 0
+    answer = run(**site)
+    assert "status 409" in answer["msg"]
+    assert "no cluster leader" in answer["msg"]
+    assert f"not done: {', '.join(f'drain {name}' for name in sorted(SITE))}" in answer["msg"]
+    assert standin.keys == {}
+    standin.transactions = 1
+    answer = run(**site)
+    first = sorted(SITE)[:64]
+    assert f"done: drain {first[0]}, drain {first[1]}" in answer["msg"]
+    assert f"not done: drain {sorted(SITE)[64]}, " in answer["msg"]
+    assert sorted(standin.keys) == [f"og/west/drain/{name}" for name in first]
+
+
+def test_an_answer_that_is_lost_leaves_it_open(run: Run, standin: Standin, status: Callable[[int], None]) -> None:
+    status(0)
+    standin.transactions, standin.lost = 0, True
+    assert "not known whether done: drain agent_w1" in run()["msg"]
+
+
+def test_a_few_lost_samples_do_not_end_a_wait(run: Run, tmp_path: Path) -> None:
+    lost = iter([True, True, False, False, True, True, True] + [False] * 30)
+
+    def answer(_: str) -> Any:
+        return None if next(lost) else {"pinned": 9}  # null: a command that is not known
+
+    telemetry(tmp_path / "telemetry", answer)
+    assert "data plane: " in run(name="ogr_w1", kind="router", timeout_s=0)["msg"], "not one of two looks"
+    assert run(name="ogr_w1", kind="router", timeout_s=60)["idle"] is True
+
+
+def test_a_member_that_is_not_seen_any_more_is_not_idle() -> None:
+    clock = Clock()
+    seen = iter([Load(3, "connections")])
+
+    def look() -> Load:
+        try:
+            return next(seen)
+        except StopIteration:
+            raise DrainError("data plane: gone") from None
+
+    with pytest.raises(DrainError, match=r"data plane: gone \(6 looks in a row have failed\)"):
+        wait(Watch(0, 60), look, clock, clock.sleep)
+    assert clock.now == 106.0
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_what_was_not_seen_was_not_quiet(seen: list[bool]) -> None:
+    clock, watch, sights = Clock(), Watch(2, 60), iter(seen)
+
+    def look() -> Load:
+        if not next(sights, True):
+            raise DrainError("data plane: gone")
+        return Load(0, "connections")
+
+    try:
+        assert wait(watch, look, clock, clock.sleep)
+    except DrainError:
+        assert "0" * 6 in "".join(str(int(sight)) for sight in seen)
+        return
+    end = int(clock.now - 100)
+    assert all((seen + [True] * 60)[end - 2 : end + 1])
 
 
 def test_a_hasher_without_its_daemon_or_program(run: Run, tmp_path: Path) -> None:

@@ -62,3 +62,9 @@ def test_a_drain_that_somebody_ended_is_not_begun_again(monkeypatch: pytest.Monk
     assert result["failed"]
     assert result["msg"] == "ogr_w1: somebody has ended the drain meanwhile"
     assert len(waiting.asked) == 1
+
+
+def test_time_that_is_up_is_that_of_the_whole_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = {"failed": True, "msg": "ogr_w1 is drained, but not idle after 15 s: 3 connections. It gets no new flows"}
+    result = wait(monkeypatch, Waiting([{}] * 8 + [late] * 2, timeout_s=95))
+    assert result["msg"].startswith("ogr_w1 is drained, but not idle after 95 s: 3 connections.")
