@@ -119,7 +119,9 @@ class Around:
     def is_right(self, root: Path) -> bool:
         """Tell whether both are as they should be."""
         fact_is = (
-            self.fact.is_file() and self.fact.read_text() == FACT.format(root=root) and os.access(self.fact, os.X_OK)
+            self.fact.is_file()
+            and self.fact.read_bytes() == FACT.format(root=root).encode()
+            and os.access(self.fact, os.X_OK)
         )
         return fact_is and self.command.is_symlink() and self.command.readlink() == root / "current/bin/ogctl"
 
@@ -182,7 +184,11 @@ def main() -> None:
         fail(module, f"id: not 16 hex digits: {wanted!r}")
     around = Around(Path(module.params["fact_dir"]) / "og.fact", Path(module.params["bin_dir"]) / "ogctl")
     choice = Choice(wanted, activate=module.params["activate"], back=module.params["previous"])
-    plan = make_plan(root, choice, around, max(1, module.params["keep"]))
+    try:
+        plan = make_plan(root, choice, around, max(1, module.params["keep"]))
+        look_at_archive(module, plan)
+    except (ReleaseError, OSError) as error:
+        fail(module, f"release {wanted}: {error}; nothing was changed")
     after = [name for name in dict.fromkeys((wanted, *plan.installed)) if name not in plan.remove]
     result = {
         "changed": plan.changed,
@@ -200,6 +206,19 @@ def main() -> None:
         except (ReleaseError, OSError) as error:
             fail(module, f"release {wanted}: {error}")
     module.exit_json(**result)
+
+
+def look_at_archive(module: AnsibleModule, plan: Plan) -> None:
+    """Say before anything is done if there is nothing to install it from."""
+    archive = module.params["archive"]
+    if not plan.unpack:
+        return
+    if archive is None:
+        raise ReleaseError(f"not installed, and no archive given; installed: {', '.join(plan.installed) or 'none'}")
+    if not Path(archive).is_file():
+        if not module.check_mode:
+            raise ReleaseError(f"archive: {archive} is not there")
+        module.warn(f"archive: {archive} is not there yet; what it holds is checked in the real run")
 
 
 def fail(module: AnsibleModule, message: str) -> NoReturn:
@@ -243,9 +262,7 @@ def target(path: Path) -> str:
 def apply(plan: Plan, root: Path, wanted: str, archive: str | None, around: Around) -> None:
     """Carry the plan out, the switch last but for tidying up."""
     releases = root / "releases"
-    if plan.unpack:
-        if archive is None:
-            raise ReleaseError(f"not installed, and no archive given; installed: {', '.join(plan.installed) or 'none'}")
+    if plan.unpack and archive is not None:
         unpack(Path(archive), releases, wanted)
     if plan.around:
         around.make(root)
@@ -267,19 +284,44 @@ def unpack(archive: Path, releases: Path, wanted: str) -> None:
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(temporary, filter="data")
-        manifest = json.loads((temporary / "manifest.json").read_text())
-    except (tarfile.TarError, zlib.error, EOFError, ValueError, FileNotFoundError) as error:
+        check(temporary, wanted)
+        shutil.rmtree(releases / wanted, ignore_errors=True)
+        temporary.chmod(0o755)
+        os.utime(temporary)
+        temporary.rename(releases / wanted)
+    except (tarfile.TarError, zlib.error, EOFError, ReleaseError) as error:
         raise ReleaseError(f"{archive}: not a whole release: {error}") from error
-    if manifest["id"] != wanted:
-        raise ReleaseError(f"{archive} holds release {manifest['id']}")
-    for name, checksum in manifest["files"].items():
-        path = temporary / name
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check(directory: Path, wanted: str) -> None:
+    """Compare what was unpacked with its manifest. Raises ReleaseError."""
+    identity, files = read_manifest(directory / "manifest.json")
+    if identity != wanted:
+        raise ReleaseError(f"it holds release {identity}")
+    for name, checksum in files.items():
+        path = directory / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
-            raise ReleaseError(f"{archive}: {name} is not what the manifest says")
-    shutil.rmtree(releases / wanted, ignore_errors=True)
-    temporary.chmod(0o755)
-    os.utime(temporary)
-    temporary.rename(releases / wanted)
+            raise ReleaseError(f"{name} is not what the manifest says")
+
+
+def read_manifest(file: Path) -> tuple[str, dict[str, str]]:
+    """Return id and checksums by path. Raises ReleaseError naming what is wrong."""
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReleaseError("manifest.json: missing") from None
+    except ValueError as error:
+        raise ReleaseError(f"manifest.json: not JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise ReleaseError("manifest.json: not an object")
+    identity, files = manifest.get("id"), manifest.get("files")
+    if not isinstance(identity, str):
+        raise ReleaseError("manifest.json: id: missing, or not a string")
+    if not isinstance(files, dict) or not files or not all(isinstance(checksum, str) for checksum in files.values()):
+        raise ReleaseError("manifest.json: files: missing, or not checksums by path")
+    return identity, files
 
 
 def link(path: Path, target: Path) -> None:
@@ -293,9 +335,12 @@ def link(path: Path, target: Path) -> None:
 def replace(path: Path, text: str, mode: int) -> None:
     """Replace a file in one step."""
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    temporary.chmod(mode)
-    temporary.rename(path)
+    try:
+        temporary.write_text(text)
+        temporary.chmod(mode)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ import json
 import os
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 from typing import NoReturn
 
@@ -100,6 +101,7 @@ PYTHON_PROGRAMS = {
     "og-stats": "og.stats",
     "ogctl": "og.cli",
 }
+NEEDED = {"native/lib/og_wire.h", "og/policy/schema.json"}  # of the sources, besides what the compiler asks for
 PACKAGES = ("libdpdk", "libbpf", "jansson", "libmnl")
 
 # The link `current` may move while a program runs: it takes its modules from the release it was started from.
@@ -112,6 +114,10 @@ PYTHONPATH="$release/lib" exec python3 -m {module} "$@"
 
 class BuildError(Exception):
     """A step of the build failed. The text is the tool's own."""
+
+
+class SourcesError(BuildError):
+    """The archive of the sources is there and cannot be used."""
 
 
 def main() -> None:
@@ -133,7 +139,7 @@ def main() -> None:
     )
     try:
         run(module)
-    except (BuildError, OSError, tarfile.TarError) as error:
+    except (BuildError, OSError) as error:
         fail(module, f"build failed: {error}")
 
 
@@ -145,12 +151,14 @@ def fail(module: AnsibleModule, message: str) -> NoReturn:
 
 def run(module: AnsibleModule) -> None:
     """Build unless it is built."""
+    if module.params["jobs"] < 1:
+        raise BuildError(f"jobs: {module.params['jobs']} is less than 1")
     work, options = Path(module.params["work_dir"]), module.params["meson_options"]
     try:
         toolchain = describe_toolchain(module)
         members = read_sources(Path(module.params["sources"]))
     except (BuildError, OSError) as error:
-        if not module.check_mode:
+        if not module.check_mode or isinstance(error, SourcesError):
             raise
         module.warn(f"would build, but cannot say what yet: {error}")
         module.exit_json(changed=True, id="", archive="", sha256="")
@@ -184,10 +192,17 @@ def describe_toolchain(module: AnsibleModule) -> dict[str, str]:
 
 
 def read_sources(archive: Path) -> dict[str, bytes]:
-    """Return the content of every file of the archive, by path."""
-    with tarfile.open(archive) as tar:
-        files = {member.name: tar.extractfile(member) for member in tar.getmembers() if member.isfile()}
-        return {name: file.read() for name, file in sorted(files.items()) if file is not None}
+    """Return the content of every file of the archive, by path. Raises SourcesError."""
+    try:
+        with tarfile.open(archive) as tar:
+            files = {member.name: tar.extractfile(member) for member in tar.getmembers() if member.isfile()}
+            members = {name: file.read() for name, file in sorted(files.items()) if file is not None}
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise SourcesError(f"sources: {archive}: not a whole archive: {error}") from error
+    lacking = sorted(NEEDED - set(members))
+    if lacking:
+        raise SourcesError(f"sources: {archive} lacks {', '.join(lacking)}")
+    return members
 
 
 def release_id(members: dict[str, bytes], toolchain: dict[str, str], options: list[str], label: str = "") -> str:
@@ -268,8 +283,11 @@ def pack(archive: Path, files: dict[str, tuple[int, bytes]], keep: int) -> None:
             member.size, member.mode = len(content), mode
             tar.addfile(member, io.BytesIO(content))
     temporary = archive.with_suffix(".new")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.rename(archive)
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.rename(archive)
+    finally:
+        temporary.unlink(missing_ok=True)
     archives = sorted(archive.parent.glob("og-*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in archives[max(1, keep) :]:
         old.unlink()

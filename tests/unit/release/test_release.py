@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from library import og_release, og_release_build
+from tests.unit.conftest import program
 
 ROOT = Path(__file__).resolve().parents[3]
 PACK = ROOT / "roles/og_release/files/pack_sources.py"
@@ -92,12 +94,12 @@ def node(tmp_path, capsys):
     class Node:
         root = tmp_path / "opt"
 
-        def build(self, number, broken=False):
+        def build(self, number, broken=False, padding=b""):
             identity = f"{number:016x}"
             work = tmp_path / f"work{number}"
             for path in [*og_release_build.PROGRAMS.values(), "port/og_port.bpf.o"]:
                 (work / "out" / path).parent.mkdir(parents=True, exist_ok=True)
-                (work / "out" / path).write_bytes(f"program {number}".encode())
+                (work / "out" / path).write_bytes(f"program {number}".encode() + padding)
             files = og_release_build.collect(work, MEMBERS, {"id": identity})
             if broken:
                 files["bin/og-router"] = (0o755, b"something else")
@@ -108,9 +110,11 @@ def node(tmp_path, capsys):
         def run(self, identity, check=False, **options):
             arguments = {"id": identity, "root": str(self.root), "fact_dir": str(tmp_path / "facts.d"), **options}
             arguments.setdefault("bin_dir", str(tmp_path / "bin"))
-            with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
+            with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit) as status:
                 og_release.main()
-            return json.loads(capsys.readouterr().out)
+            answer = json.loads(capsys.readouterr().out)
+            assert (status.value.code != 0) is answer.get("failed", False)
+            return answer
 
         def current(self):
             return (self.root / "current").readlink().name
@@ -197,6 +201,117 @@ def test_a_damaged_archive_changes_nothing(node):
     bad_archive.write_bytes(archive.read_bytes()[:-100])
     assert node.run(bad, archive=str(bad_archive))["failed"]
     assert (node.current(), [p.name for p in (node.root / "releases").glob("[0-9]*")]) == (identity, [identity])
+    assert everything(node.root) == [f"{identity}"]
+
+
+def everything(root):
+    """Names below releases/, hidden ones too."""
+    return sorted(path.name for path in (root / "releases").iterdir())
+
+
+def archive_of(path, files):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"bin/x": b""}, "manifest.json: missing"),
+        ({"manifest.json": b"{"}, "manifest.json: not JSON: "),
+        ({"manifest.json": b"\xff"}, "manifest.json: not JSON: "),
+        ({"manifest.json": b"[]"}, "manifest.json: not an object"),
+        ({"manifest.json": b'{"files": {}}'}, "manifest.json: id: missing, or not a string"),
+        ({"manifest.json": b'{"id": 7, "files": {}}'}, "manifest.json: id: missing, or not a string"),
+        ({"manifest.json": b'{"id": "x"}'}, "manifest.json: files: missing, or not checksums by path"),
+        ({"manifest.json": b'{"id": "x", "files": {}}'}, "manifest.json: files: missing, or not checksums by path"),
+        ({"manifest.json": b'{"id": "x", "files": {"a": 7}}'}, "manifest.json: files: missing, or not checksums"),
+        ({"../x": b""}, "not a whole release: "),
+    ],
+)
+def test_a_release_without_a_manifest_of_the_known_form_is_refused(node, tmp_path, files, message):
+    identity, good = node.build(1)
+    node.run(identity, archive=str(good))
+    wanted = f"{2:016x}"
+    answer = node.run(wanted, archive=archive_of(tmp_path / "bad.tar.gz", files))
+    assert answer["failed"]
+    assert f"release {wanted}: {tmp_path}/bad.tar.gz: not a whole release: " in answer["msg"]
+    assert message in answer["msg"]
+    assert (node.current(), everything(node.root)) == (identity, [identity])
+
+
+def test_nothing_to_install_it_from_is_said_before_anything_is_done(node, tmp_path):
+    identity = f"{1:016x}"
+    for check in (True, False):
+        assert (
+            "not installed, and no archive given; installed: none; nothing was changed"
+            in node.run(identity, check)["msg"]
+        )
+    missing = str(tmp_path / "none.tar.gz")
+    assert f"archive: {missing} is not there; nothing was changed" in node.run(identity, archive=missing)["msg"]
+    warned = node.run(identity, check=True, archive=missing)
+    assert f"archive: {missing} is not there yet; what it holds is checked in the real run" in str(warned["warnings"])
+    assert not node.root.exists()
+
+
+def test_what_is_in_the_way_of_the_fact_is_named(node, tmp_path):
+    identity, archive = node.build(1)
+    (tmp_path / "facts.d").write_text("")
+    answer = node.run(identity, archive=str(archive))
+    assert answer["failed"]
+    assert "File exists" in answer["msg"]
+    assert f"{tmp_path}/facts.d" in answer["msg"]
+    (tmp_path / "facts.d").unlink()
+    (tmp_path / "facts.d").mkdir()
+    (tmp_path / "facts.d/og.fact").write_bytes(b"\xff")
+    assert node.run(identity)["changed"]
+    assert subprocess.run([tmp_path / "facts.d/og.fact"], capture_output=True, check=True).stdout
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+def test_a_full_disk_leaves_nothing_half_done(node, tmp_path):
+    """The module as a program, in a mount namespace of its own with room for one release and not for two."""
+    first, archive = node.build(1)
+    second, larger = node.build(2, padding=os.urandom(1 << 20))
+    left = tmp_path / "left"
+    options = {"root": str(node.root), "fact_dir": str(tmp_path / "facts.d"), "bin_dir": str(tmp_path / "bin")}
+    node.root.mkdir()
+    commands = [
+        shlex.join(program("og_release", {"id": identity, "archive": str(path), **options}))
+        for identity, path in ((first, archive), (second, larger))
+    ]
+    script = (
+        f"mount -t tmpfs -o size=512k none {node.root} && {commands[0]} >/dev/null && {commands[1]}; "
+        f"code=$?; cp -a {node.root} {left}; exit $code"
+    )
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert "No space left on device" in answer["msg"]
+    assert everything(left) == [first]
+    assert (left / "current").readlink().name == first
+
+
+def test_sources_that_are_not_whole_are_no_release(tmp_path, capsys):
+    good = {name: content for name, content in MEMBERS.items() if name != "native/lib/og_wire.h"}
+    cut = tmp_path / "cut.tar"
+    whole = Path(archive_of(tmp_path / "whole.tar", MEMBERS)).read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    for path, message in (
+        (archive_of(tmp_path / "less.tar", good), "less.tar lacks native/lib/og_wire.h"),
+        (str(cut), "cut.tar: not a whole archive: "),
+    ):
+        with pytest.raises(og_release_build.SourcesError, match=message):
+            og_release_build.read_sources(Path(path))
+    with patch_module_args({"sources": str(cut), "jobs": 0}), pytest.raises(SystemExit) as status:
+        og_release_build.main()
+    assert status.value.code == 1
+    assert json.loads(capsys.readouterr().out)["msg"] == "build failed: jobs: 0 is less than 1"
 
 
 @pytest.mark.parametrize("identity", ["", "x", "../../etc", "0" * 15])
