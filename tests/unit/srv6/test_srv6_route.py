@@ -583,7 +583,7 @@ def words_of_ipv4(route: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(map(str, words))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, foreign_places)
 def test_any_sequence_ends_in_the_state_asked_for(space: str, run: Run, sequence: list[Any], foreign: set[Any]) -> None:
     """Routes of both families, beside those of somebody else, which stay and whose places are refused."""
