@@ -16,6 +16,8 @@ from ansible.utils.display import Display
 SLICE_S = 10
 DEFAULT_TIMEOUT_S = 300
 DEFAULT_SETTLE_S = 5
+MISSES_MAX = 5  # slices in a row that may fail, but for the first
+MISS_S = 2
 
 display = Display()
 
@@ -45,8 +47,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types
         host = (task_vars or {}).get("inventory_hostname", "")
         try:
             timeout_s = int(arguments.get("timeout_s", DEFAULT_TIMEOUT_S))
-            settle_s = float(arguments.get("settle_s", DEFAULT_SETTLE_S))
-        except (TypeError, ValueError):
+            settle_s = float(int(arguments.get("settle_s", DEFAULT_SETTLE_S)))
+        except (TypeError, ValueError, OverflowError):
             timeout_s, settle_s = 0, 0.0  # the module says what is wrong with it
         # Each slice counts the quiet time from its own start: there must be room for it, in the last one too.
         slice_s = max(SLICE_S, int(2 * settle_s))
@@ -55,6 +57,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types
         start = time.monotonic()
         results: list[dict[str, Any]] = []
         offsets: list[float] = []
+        misses = 0
         while True:
             passed = time.monotonic() - start
             left = timeout_s - passed
@@ -67,6 +70,11 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types
                 }
                 return merge(results, offsets) | failure
             result = dict(self._execute_module(module_args=arguments | more, task_vars=task_vars))
+            if results and result.get("failed") and "idle" not in result and misses < MISSES_MAX and not final:
+                misses += 1  # of a member that is drained: Consul or the data plane may be away for a moment
+                time.sleep(MISS_S)
+                continue
+            misses = 0
             results.append(result)
             offsets.append(passed)
             if final or result.get("failed") or result.get("idle"):

@@ -158,6 +158,7 @@ progress:
 
 import http.client
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,6 +220,9 @@ class Marks:
                 unsure, rest = ([], steps[at:]) if error.refused else (batch, steps[at + MAX_OPERATIONS :])
                 raise DrainError(f"{error}. {told(steps[:at], unsure, rest)}") from error
 
+    def check(self, steps: Sequence[Step]) -> None:
+        """Consul says itself what it refuses, when it is asked."""
+
 
 class HealthDaemon:
     """The drain of a gateway node by its health daemon, which withdraws the service addresses."""
@@ -250,8 +254,6 @@ class HealthDaemon:
         (step,) = steps
         name, drain = step.name, step.drain
         program = self._module.params["health_program"]
-        if not Path(program).exists():
-            raise DrainError(f"health_program: {program} does not exist; nothing was changed")
         code, out, err = self._module.run_command([program, "--drain" if drain else "--undrain"])
         if code:
             raise DrainError(f"{program}: {(err or out).strip()}")
@@ -260,6 +262,12 @@ class HealthDaemon:
             if time.monotonic() > deadline:
                 raise DrainError(f"og-health does not follow: drained is still {not drain} after {CONFIRM_S:.0f} s")
             time.sleep(0.2)
+
+    def check(self, steps: Sequence[Step]) -> None:
+        """Refuse what cannot be done."""
+        program = self._module.params["health_program"]
+        if steps and not os.access(program, os.X_OK):
+            raise DrainError(f"health_program: {program} does not exist or is no program; nothing was changed")
 
 
 class Both:
@@ -275,10 +283,18 @@ class Both:
     def write(self, steps: Sequence[Step]) -> None:
         """Tell those that differ."""
         for mark in self._marks:
-            there = mark.read()
-            differing = [step for step in steps if (step.name in there) is not step.drain]
-            if differing:
+            if differing := _differing(mark, steps):
                 mark.write(differing)
+
+    def check(self, steps: Sequence[Step]) -> None:
+        """Refuse what cannot be done."""
+        for mark in self._marks:
+            mark.check(_differing(mark, steps))
+
+
+def _differing(mark: Marks | HealthDaemon, steps: Sequence[Step]) -> list[Step]:
+    there = mark.read()
+    return [step for step in steps if (step.name in there) is not step.drain]
 
 
 def marks_of(module: AnsibleModule, *, drain: bool) -> Marks | HealthDaemon | Both:
@@ -363,13 +379,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             "after": {"drained": sorted(apply(steps, before) & set(names))},
         },
     }
+    marks.check(steps)
     if not module.check_mode:
         if steps:
             marks.write(steps)
         if steps and marks.read() & set(names) != (set(names) if drain else set()):
             raise DrainError("somebody else has changed what was just written; run it again")
         if look and parameters["timeout_s"]:
-            return result | wait_until_idle(module, look)
+            return result | wait_until_idle(module, look, changed=bool(steps))
     if load is not None:
         result |= {"idle": not load.left, "left": load.left, "unit": load.unit}
     return result
@@ -402,11 +419,15 @@ def first_look(parameters: dict[str, Any]) -> tuple[Callable[[], Load] | None, L
     raise AssertionError
 
 
-def wait_until_idle(module: AnsibleModule, look: Callable[[], Load]) -> dict[str, Any]:
+def wait_until_idle(module: AnsibleModule, look: Callable[[], Load], *, changed: bool) -> dict[str, Any]:
     """Wait; fail when time is up, unless that is no error."""
     name, timeout_s = module.params["name"], module.params["timeout_s"]
     watch = Watch(module.params["settle_s"], timeout_s)
-    idle = wait(watch, look, time.monotonic, time.sleep)
+    try:
+        idle = wait(watch, look, time.monotonic, time.sleep)
+    except DrainError as error:
+        msg = f"{name} is drained, but whether it is idle cannot be seen any more: {error}"
+        module.fail_json(msg=msg, changed=changed, progress=watch.progress)
     left = watch.last or Load(0, "")
     result = {"idle": idle, "left": left.left, "unit": left.unit, "progress": watch.progress}
     if not idle and module.params["fail_on_timeout"]:

@@ -20,6 +20,8 @@ MAX_ANSWER = 1 << 20  # bytes
 MAX_OPERATIONS = 64  # of one transaction
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+_WRONG_URL = "consul_url: not an http:// address of a Consul agent"
+
 Change = tuple[str, str | None]
 """A key and its new value; None: remove it, and if it is not there that is no error."""
 
@@ -43,12 +45,12 @@ class Kv:
             parts = urlsplit(url)
             port = parts.port or 8500
         except ValueError as error:
-            raise KvError(f"{url}: not an http:// address of a Consul agent: {error}") from error
+            raise KvError(f"{_WRONG_URL}: {error}: {_public(url)}", refused=True) from error
         if parts.scheme != "http" or not parts.hostname:
-            raise KvError(f"{url}: not an http:// address of a Consul agent")
+            raise KvError(f"{_WRONG_URL}: {_public(url)}", refused=True)
         if token and not (token.isascii() and token.isprintable()):
-            raise KvError("the token for Consul has characters that no HTTP header can hold, such as a line end")
-        self._place = parts.netloc
+            raise KvError("consul_token: has characters that no HTTP header can hold, such as a line end", refused=True)
+        self._place = _public(parts.netloc)
         self._host, self._port = parts.hostname, port
         self._datacenter = datacenter
         self._headers = {"X-Consul-Token": token} if token else {}
@@ -95,7 +97,15 @@ class Kv:
     def _expect_ok(self, status: int, body: bytes) -> None:
         if status != http.HTTPStatus.OK:
             said = body[:200].decode(errors="replace").strip()
-            raise KvError(f"Consul at {self._place}: status {status}: {said}", refused=True)
+            # Of a server's error one does not know what it did before.
+            refused = status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+            raise KvError(f"Consul at {self._place}: status {status}: {said}", refused=refused)
+
+
+def _public(url: str) -> str:
+    """Return an address without the password that may be in it."""
+    scheme, slashes, rest = url.rpartition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
 def _operation(key: str, value: str | None) -> dict[str, str]:

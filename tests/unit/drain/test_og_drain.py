@@ -158,6 +158,7 @@ class Standin:
         self.status = 200
         self.node = ""  # what the agent calls this host; empty: it does not say
         self.transactions = 10**6  # how many more it takes
+        self.refusal = 409
         self.lost = False  # the one after those is done, and its answer lost
         outer = self
 
@@ -203,7 +204,7 @@ class Standin:
         assert len(operations) <= 64
         self.transactions -= 1
         if self.transactions < 0 and not self.lost:
-            return 409, b'{"Errors":[{"OpIndex":0,"What":"no cluster leader"}]}'
+            return self.refusal, b'{"Errors":[{"OpIndex":0,"What":"no cluster leader"}]}'
         for operation in operations:
             if operation["Verb"] == "delete":
                 self.keys.pop(operation["Key"], None)
@@ -430,12 +431,16 @@ def test_a_router_that_a_round_has_left_drained_is_restored(run: Run, standin: S
         ({"kind": "server"}, "value of kind must be one of: agent, router, hasher, site"),
         ({"name": "a/b"}, "'a/b' is not the name of a node or site"),
         ({"site": ""}, "'' is not the name of a node or site"),
-        ({"consul_url": "ftp://x"}, "ftp://x: not an http:// address of a Consul agent"),
+        ({"consul_url": "ftp://x"}, "consul_url: not an http:// address of a Consul agent: ftp://x"),
+        ({"consul_url": "ftp://og:5ecret@x"}, "not an http:// address of a Consul agent: ftp://x"),
         ({"consul_url": "http://127.0.0.1:9"}, "Consul at 127.0.0.1:9: "),
-        ({"consul_url": "http://127.0.0.1:port"}, "http://127.0.0.1:port: not an http:// address of a Consul agent"),
-        ({"consul_url": "http://127.0.0.1:99999"}, "http://127.0.0.1:99999: not an http:// address"),
-        ({"consul_url": "http://[::1"}, "http://[::1: not an http:// address of a Consul agent"),
-        ({"consul_token": "5ecret\n"}, "the token for Consul has characters that no HTTP header can hold"),
+        (
+            {"consul_url": "http://127.0.0.1:port"},
+            "consul_url: not an http:// address of a Consul agent: Port could not be cast",
+        ),
+        ({"consul_url": "http://127.0.0.1:99999"}, "Port out of range 0-65535: http://127.0.0.1:99999"),
+        ({"consul_url": "http://[::1"}, "not an http:// address of a Consul agent: Invalid IPv6 URL: http://[::1"),
+        ({"consul_token": "5ecret\n"}, "consul_token: has characters that no HTTP header can hold"),
         ({"timeout_s": -1}, "timeout_s: -1 is less than 0; nothing was changed"),
         ({"settle_s": -5}, "settle_s: -5 is less than 0; nothing was changed"),
         ({"name": "agent_\x07"}, "is not the name of a node or site"),
@@ -511,6 +516,9 @@ def test_an_answer_that_is_lost_leaves_it_open(run: Run, standin: Standin, statu
     status(0)
     standin.transactions, standin.lost = 0, True
     assert "not known whether done: drain agent_w1" in run()["msg"]
+    standin.keys, standin.transactions, standin.lost = {}, 0, False
+    standin.refusal = 500
+    assert "not known whether done: drain agent_w1" in run()["msg"]
 
 
 def test_a_few_lost_samples_do_not_end_a_wait(run: Run, tmp_path: Path) -> None:
@@ -522,6 +530,17 @@ def test_a_few_lost_samples_do_not_end_a_wait(run: Run, tmp_path: Path) -> None:
     telemetry(tmp_path / "telemetry", answer)
     assert "data plane: " in run(name="ogr_w1", kind="router", timeout_s=0)["msg"], "not one of two looks"
     assert run(name="ogr_w1", kind="router", timeout_s=60)["idle"] is True
+
+
+def test_a_member_that_was_drained_and_is_not_seen_any_more_is_told_as_drained(
+    run: Run, standin: Standin, tmp_path: Path
+) -> None:
+    seen = iter([{"pinned": 9}, {"pinned": 12}])
+    telemetry(tmp_path / "telemetry", lambda _: next(seen, None))
+    answer = run(name="ogr_w1", kind="router", timeout_s=60)
+    assert answer["msg"].startswith("ogr_w1 is drained, but whether it is idle cannot be seen any more: data plane: ")
+    assert answer["changed"] is True
+    assert standin.keys == {"og/west/drain/ogr_w1": "og_drain"}
 
 
 def test_a_member_that_is_not_seen_any_more_is_not_idle() -> None:
@@ -561,8 +580,10 @@ def test_a_hasher_without_its_daemon_or_program(run: Run, tmp_path: Path) -> Non
     telemetry(tmp_path / "telemetry", lambda _: {"steered": 5})
     hasher = {"name": "ogh_w1", "kind": "hasher"}
     assert "Is og-health.service running?" in run(**hasher, health_url="http://127.0.0.1:9/health")["msg"]
-    answer = run(**hasher, health_program="/none/og-health")
-    assert answer["msg"] == "health_program: /none/og-health does not exist; nothing was changed"
+    for check_mode in (True, False):
+        answer = run(**hasher, health_program="/none/og-health", _ansible_check_mode=check_mode)
+        said = "health_program: /none/og-health does not exist or is no program; nothing was changed"
+        assert answer["msg"] == said
 
 
 @pytest.mark.netns

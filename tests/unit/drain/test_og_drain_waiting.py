@@ -36,7 +36,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait(monkeypatch: pytest.MonkeyPatch, waiting: Waiting) -> dict[str, Any]:
-    monkeypatch.setattr(og_drain, "time", SimpleNamespace(monotonic=lambda: waiting.now))
+    monkeypatch.setattr(og_drain, "time", SimpleNamespace(monotonic=lambda: waiting.now, sleep=lambda _: None))
     return waiting.run(task_vars={"inventory_hostname": "ogr_w1"})
 
 
@@ -68,3 +68,22 @@ def test_time_that_is_up_is_that_of_the_whole_wait(monkeypatch: pytest.MonkeyPat
     late = {"failed": True, "msg": "ogr_w1 is drained, but not idle after 15 s: 3 connections. It gets no new flows"}
     result = wait(monkeypatch, Waiting([{}] * 8 + [late] * 2, timeout_s=95))
     assert result["msg"].startswith("ogr_w1 is drained, but not idle after 95 s: 3 connections.")
+
+
+def test_a_slice_that_cannot_look_does_not_end_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = {"failed": True, "msg": "Consul at 127.0.0.1:8500: Connection refused"}
+    result = wait(monkeypatch, Waiting([{}, away, away, {"idle": True, "left": 0}], timeout_s=300))
+    assert (result.get("failed"), result["changed"], result["idle"]) == (None, True, True)
+    waiting = Waiting([{}, *[away] * 20], timeout_s=300)
+    assert wait(monkeypatch, waiting)["msg"] == away["msg"]
+    assert len(waiting.asked) == 1 + og_drain.MISSES_MAX + 1
+    first = Waiting([away], timeout_s=300)
+    assert wait(monkeypatch, first)["failed"]
+    assert len(first.asked) == 1, "what cannot be drained at all is told at once"
+
+
+@pytest.mark.parametrize("settle_s", ["inf", "soon", None])
+def test_a_wrong_time_is_the_module_s_to_refuse(monkeypatch: pytest.MonkeyPatch, settle_s: Any) -> None:
+    waiting = Waiting([{"failed": True}], timeout_s=100, settle_s=settle_s)
+    assert wait(monkeypatch, waiting)["failed"]
+    assert len(waiting.asked) == 1
