@@ -55,11 +55,12 @@ def resets(rows: Iterable[Connection], fault: float) -> dict[str, Any]:
 
 def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ()) -> dict[str, Any]:
     """Compute the figures, the verdict and its reasons. Raises RecordError if there was nothing to judge."""
+    why = f"it stopped before its end: {plan.stopped}; " if plan.stopped else ""
     if not rows:
-        raise RecordError("no connection was made: the load did not run")
+        raise RecordError(f"{why}no connection was made: the load did not run")
     before = established_at(rows, plan.since)
     if not before:
-        raise RecordError(f"no connection was open at the fault ({plan.since:.3f}): the drill would show nothing")
+        raise RecordError(f"{why}no connection was open at the fault ({plan.since:.3f}): the drill would show nothing")
     result: dict[str, Any] = {
         "drill": plan.drill,
         "site": plan.site,

@@ -217,6 +217,8 @@ def test_a_drill_without_connections_is_no_drill() -> None:
         judged([])
     with pytest.raises(RecordError, match="no connection was open"):
         judged([NEW])
+    with pytest.raises(RecordError, match=r"^it stopped before its end: a unit is there; no connection was open"):
+        judged([replace(NEW, begun=111.0)], stopped="a unit is there")
 
 
 def test_the_timeline_counts_open_connections_per_site() -> None:
