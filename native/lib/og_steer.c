@@ -8,6 +8,15 @@
 
 /* ---- a SYN ------------------------------------------------------------------------------------------------------- */
 
+/* A pin that is left of an earlier connection may be to a site that takes no new ones any more: it would drop the SYN, and
+ * every repetition, for as long as the pin lasts. */
+static bool takes_new(const struct og_moment *at, const struct og_work *work, uint16_t target)
+{
+    return !og_target_is_site(target) ||
+           og_tables_router_serving(at->tables, at->health, (uint16_t)(target - OG_TARGET_SITE), work->service,
+                                    work->hash) != OG_NO_MEMBER;
+}
+
 /* Whom to ask first: the server that answered a moment ago, else the pinned one. Not one that is suspect: if it is
  * dead, the new connection would wait for it in vain. */
 static uint16_t known_target(const struct og_moment *at, struct og_work *work)
@@ -18,7 +27,7 @@ static uint16_t known_target(const struct og_moment *at, struct og_work *work)
 
     if (entry != NULL && (!entry->promoted || pin == NULL)) {
         target = entry->target;
-    } else if (pin != NULL) {
+    } else if (pin != NULL && takes_new(at, work, pin->target)) {
         target = pin->target;
     }
     return target == OG_TARGET_NONE || og_work_suspects(at, work, target) ? OG_TARGET_NONE : target;

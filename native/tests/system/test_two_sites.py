@@ -156,6 +156,30 @@ def test_no_usable_server_here_sends_all_to_the_other_site_and_back(running: Nod
     assert [(s.locator, s.function) for s in Envelope.read(frame).segments] == [(EAST, FN_STEER)]
 
 
+def offered_to(node: Node, sport: int, seq: int) -> list[str]:
+    """Locators a SYN is sent to, ours left out."""
+    packet = tcp(sport, "S", seq=seq, hlim=63)
+    node.wire.send(srv6(sid(HASHER, FN_ERRORS, ARGUMENT), [sid(OWN, FN_STEER, ARGUMENT)], 0, packet))
+    frame = node.wire.expect(lambda f: f[IPv6].nh == 43, "the SYN is offered")
+    return [s.locator for s in Envelope.read(frame).segments if s.locator != OWN]
+
+
+def test_a_pin_to_a_site_that_takes_nothing_new_does_not_hold_a_new_connection(running: Node) -> None:
+    """Its servers are drained or gone: it would drop the SYN and every repetition, for as long as the pin lasts."""
+    set_shares(running, share(1024))
+    remote_connection(running, 52000)
+    set_shares(running, share(0))
+    assert offered_to(running, 52000, 9000) == [EAST], "the pinned server is asked first"
+    running.wire.members[EAST].flags = 0
+    harness.wait_for(lambda: set(offered_to(running, 52000, 9500)) == set(AGENTS), "servers of this site are asked")
+    packet = tcp(52000, "A", seq=1001, ack=5001, hlim=63)
+    running.wire.send(srv6(sid(HASHER, FN_ERRORS, ARGUMENT), [sid(OWN, FN_STEER, ARGUMENT)], 0, packet))
+    frame = running.wire.expect(lambda f: f[IPv6].nh == 41, "the connection that is pinned goes on")
+    assert [(s.locator, s.function) for s in Envelope.read(frame).segments] == [(EAST, FN_STEER)]
+    running.wire.members[EAST].flags = PROBE_SERVING
+    harness.wait_for(lambda: offered_to(running, 52000, 9900) == [EAST], "it can serve again")
+
+
 def test_a_silent_router_beside_changes_nothing(running: Node) -> None:
     harness.wait_for(lambda: running.telemetry("/og/members")["ogr_w2"]["suspect"], "it does not answer")
     told = running.telemetry("/og/members")["ogr_w2"]
