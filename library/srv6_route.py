@@ -197,7 +197,7 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: The steps taken, or in check mode the steps that would be taken.
-  returned: success
+  returned: success, and when every step was done and the result is not what was planned
   type: list
   elements: str
   sample: ["add 5f00:1:31:10::/80 table 254 metric 1024"]
@@ -229,7 +229,7 @@ import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.og_srv6.plan import apply, compare, plan, plan_absent, say, show
+from ansible.module_utils.og_srv6.plan import apply, plan, plan_absent, say, show
 from ansible.module_utils.og_srv6.route import (
     ACTIONS,
     DEFAULT_METRIC,
@@ -248,7 +248,7 @@ from ansible.module_utils.og_srv6.route import (
 
 try:
     from ansible.module_utils.og_setns import inside_named
-    from ansible.module_utils.og_srv6.kernel import KernelError, execute, missing_devices, observe
+    from ansible.module_utils.og_srv6.kernel import KernelError, UnverifiedError, bring, missing_devices, observe
 except ImportError:
     MISSING: str | None = traceback.format_exc()
 else:
@@ -313,15 +313,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     wanted = to_routes(parameters)
     present = parameters["state"] == "present"
     with inside_named(parameters["netns"]) as netlink:
-        observed = observe(netlink)
+        try:
+            observed = observe(netlink)
+        except KernelError as error:
+            raise KernelError(f"{error}; nothing was changed", error.number) from error
         actions = (plan if present else plan_absent)(wanted, observed, protocol, purge=parameters["purge"])
         lacking = missing_devices(netlink, wanted) if present else []
         if lacking:
             raise RouteError(f"no such device: {', '.join(lacking)}; nothing was changed")
         after = apply(actions, observed, protocol)
         if actions and not module.check_mode:
-            execute(netlink, actions, protocol)
-            compare(after, observe(netlink), wanted, protocol)
+            try:
+                bring(netlink, actions, observed, wanted, protocol)
+            except UnverifiedError as error:
+                module.fail_json(msg=str(error), changed=True, actions=[say(action) for action in actions])
     return {
         "changed": bool(actions),
         "actions": [say(action) for action in actions],

@@ -15,8 +15,8 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from .kernel import KernelError, execute, missing_devices, observe
-from .plan import apply, compare, plan, say
+from .kernel import KernelError, UnverifiedError, bring, missing_devices, observe
+from .plan import plan, say
 from .route import MIN_PROTOCOL, PROTOCOL, Route, RouteError, check, parse
 
 EXIT_NOT_SO, EXIT_FILE = 1, 2
@@ -48,7 +48,7 @@ def read(text: str) -> tuple[list[Route], int, bool]:
 
 
 def run(wanted: list[Route], protocol: int, *, purge: bool, change: bool) -> int:
-    """Apply or compare; return the exit status. Raises RouteError or KernelError where the kernel stands against it."""
+    """Apply or compare; return the exit status. Raises RouteError, KernelError or UnverifiedError."""
     with IPRoute() as netlink:
         observed = observe(netlink)
         actions = plan(wanted, observed, protocol, purge=purge)
@@ -56,8 +56,7 @@ def run(wanted: list[Route], protocol: int, *, purge: bool, change: bool) -> int
         if lacking:
             raise RouteError(f"no such device: {', '.join(lacking)}; nothing was changed")
         if change and actions:
-            execute(netlink, actions, protocol)
-            compare(apply(actions, observed, protocol), observe(netlink), wanted, protocol)
+            bring(netlink, actions, observed, wanted, protocol)
     for action in actions:
         print(say(action))
     return EXIT_NOT_SO if actions and not change else 0
@@ -76,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FILE
     try:
         return run(wanted, protocol, purge=purge, change=options.what == "apply")
-    except (RouteError, KernelError, OSError) as error:
+    except (RouteError, KernelError, UnverifiedError, OSError) as error:
         print(f"og-srv6: {error}", file=sys.stderr)
         return EXIT_NOT_SO
 

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,8 @@ from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE
 
 from . import codec
-from .plan import Action, Delete, Observed, Put, Restore, say, undo
-from .route import LOCAL, TYPES, UNICAST, Body, Local, Opaque, Route, family
+from .plan import Action, Delete, Observed, Put, Restore, apply, compare, say, undo
+from .route import LOCAL, TYPES, UNICAST, Body, Local, Opaque, Route, RouteError, family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +45,7 @@ _CLONED = 0x200  # RTM_F_CLONED: an entry of the cache, not a route
 _ONLINK = 0x4  # RTNH_F_ONLINK: the only flag of a dump that may be asked for; the others are the state of links
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _MODIFY = NLM_F_REQUEST | NLM_F_ACK
-_DUMP_ATTEMPTS = 5
+_DUMP_ATTEMPTS, _DUMP_PAUSE_S = 5, 0.05
 _FIELDS = ("family", "dst_len", "src_len", "tos", "table", "proto", "scope", "type", "flags")
 # fmt: off
 _ATTRIBUTES = (  # linux/rtnetlink.h, enum rtattr_type_t
@@ -64,6 +65,10 @@ class KernelError(Exception):
     def __init__(self, message: str, number: int = 0, left: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.number, self.left = number, list(left)
+
+
+class UnverifiedError(Exception):
+    """Every step was done, and what is there now is not what was planned, or cannot be read."""
 
 
 class _Message(nlmsg):  # type: ignore[misc] # pyroute2 has no types
@@ -92,7 +97,7 @@ def devices(netlink: Any) -> dict[int, str]:  # noqa: ANN401
 
 def _unread(what: str, error: Exception) -> KernelError:
     number = _number(error)
-    return KernelError(f"the kernel's {what} cannot be read: {os.strerror(number)}; nothing was changed", number)
+    return KernelError(f"the kernel's {what} cannot be read: {os.strerror(number)}", number)
 
 
 def _number(error: Exception) -> int:
@@ -106,12 +111,14 @@ def _dump(netlink: Any, version: int) -> list[Any]:  # noqa: ANN401
         try:
             answers = _request(netlink, message, RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP)
         except NetlinkDumpInterrupted:  # pyroute2 0.7; 0.9 leaves it to the reader
+            time.sleep(_DUMP_PAUSE_S)
             continue
         except (NetlinkError, OSError) as error:
             raise _unread("routes", error) from error
         if not any(answer["header"]["flags"] & NLM_F_DUMP_INTR for answer in answers):
             return answers
-    raise KernelError("the kernel's routes change too fast to be read; nothing was changed", errno.EINTR)
+        time.sleep(_DUMP_PAUSE_S)
+    raise KernelError("the kernel's routes change too fast to be read", errno.EINTR)
 
 
 def _u32(value: bytes | None) -> int:
@@ -144,6 +151,11 @@ def _beyond(answer: Any, found: dict[str, bytes]) -> tuple[str, ...]:  # noqa: A
     if answer["flags"] & _ONLINK:
         names.add("onlink")
     return tuple(sorted(names))
+
+
+def _plain(multipath: bytes) -> bytes:
+    """Return next hops as they may be asked for, without the state of their links."""
+    return b"".join(hop[:2] + bytes([hop[2] & _ONLINK]) + hop[3:] + bytes(-len(hop) % 4) for hop in _hops(multipath))
 
 
 def _expires(cacheinfo: bytes) -> int:
@@ -244,6 +256,8 @@ def _seen(answer: Any) -> _Message:  # noqa: ANN401
     ticks = _expires(attrs.pop("RTA_CACHEINFO", b""))
     if ticks > 0:
         attrs["RTA_EXPIRES"] = struct.pack("=I", max(1, ticks // os.sysconf("SC_CLK_TCK")))
+    if "RTA_MULTIPATH" in attrs:
+        attrs["RTA_MULTIPATH"] = _plain(attrs["RTA_MULTIPATH"])
     if "RTA_NH_ID" in attrs:  # a dump has both, a request may have one
         attrs = {name: value for name, value in attrs.items() if name not in _NEXT_HOP}
     message["attrs"] = list(attrs.items())
@@ -302,10 +316,26 @@ def execute(netlink: Any, actions: Sequence[Action], protocol: int) -> None:  # 
         done.append(action)
 
 
+def bring(
+    netlink: Any,  # noqa: ANN401
+    actions: Sequence[Action],
+    observed: Sequence[Observed],
+    wanted: Sequence[Route],
+    protocol: int,
+) -> None:
+    """Carry out the plan made for `observed`, read again and compare. Raises KernelError or UnverifiedError."""
+    execute(netlink, actions, protocol)
+    try:
+        compare(apply(actions, observed, protocol), observe(netlink), wanted, protocol)
+    except (KernelError, RouteError) as error:
+        raise UnverifiedError(f"every step was done, but {error}") from error
+
+
 def _take_back(netlink: Any, done: Sequence[Action], protocol: int, indices: dict[str, int]) -> list[str]:  # noqa: ANN401
-    """Undo the steps, last one first; return those that could not be."""
+    """Undo the steps; return those that could not be. What was deleted comes back last, in the order it stood in."""
     left = []
-    for action in reversed(done):
+    puts = [action for action in reversed(done) if not isinstance(action, Delete)]
+    for action in [*puts, *(action for action in done if isinstance(action, Delete))]:
         try:
             _request(netlink, *_step(undo(action), protocol, indices))
         except (NetlinkError, OSError):

@@ -72,29 +72,41 @@ def _at(observed: Iterable[Observed], route: Route, protocol: int) -> list[Obser
     return there
 
 
-def _kept(there: Sequence[Observed], wanted: Route) -> Observed | None:
-    """Return the route that stays or is replaced.
+def _may_hit(deleted: Route, other: Route) -> bool:
+    """Tell whether the kernel, asked to delete one, may take the other at the same place.
 
-    Of two that differ in their tunnel alone the kernel may take away the other one (IPv6 compares device and gateway,
-    and not RTA_ENCAP): both must go.
+    IPv6 compares device and, where one is given, gateway; not the tunnel (ip6_route_del).
     """
-    hops = [(found.route.type, found.route.device, found.route.gateway) for found in there]
-    single = [found for found, hop in zip(there, hops, strict=True) if hops.count(hop) == 1]
-    return next((found for found in single if _is(found, wanted)), None) or (single[0] if single else None)
+    return deleted.device == other.device and deleted.gateway in ("", other.gateway)
+
+
+def _kept(there: Sequence[Observed], wanted: Route) -> Observed | None:
+    """Return the route that stays or is replaced: one that the removal of the others cannot hit."""
+    safe = [
+        found
+        for found in there
+        if not any(other is not found and _may_hit(other.route, found.route) for other in there)
+    ]
+    return next((found for found in safe if _is(found, wanted)), None) or (safe[0] if safe else None)
+
+
+def _deletes(unwanted: Iterable[Observed]) -> list[Action]:
+    """Return the removals; those without a gateway last, as they may hit the others."""
+    return [Delete(found) for found in sorted(unwanted, key=lambda found: not found.route.gateway)]
 
 
 def plan(wanted: Sequence[Route], observed: Sequence[Observed], protocol: int, *, purge: bool = False) -> list[Action]:
     """Return the steps after which every wanted route is there, and with `purge` no other of our protocol."""
     check(wanted)
-    removals: list[Action] = []
+    removals: list[Observed] = []
     puts: list[Action] = []
     for route in wanted:
         there = _at(observed, route, protocol)
         keep = _kept(there, route)
-        removals += [Delete(found) for found in there if found is not keep]
+        removals += [found for found in there if found is not keep]
         if keep is None or not _is(keep, route):
             puts.append(Put(route, keep))
-    return [*removals, *puts, *(_strangers(wanted, observed, protocol) if purge else [])]
+    return [*_deletes(removals), *puts, *(_strangers(wanted, observed, protocol) if purge else [])]
 
 
 def plan_absent(
@@ -104,13 +116,13 @@ def plan_absent(
     check(unwanted)
     keys = {route.key for route in unwanted}
     ours = [found for found in observed if found.protocol == protocol]
-    return [Delete(found) for found in ours if purge or (found.route.key in keys and not found.selector)]
+    return _deletes(found for found in ours if purge or (found.route.key in keys and not found.selector))
 
 
 def _strangers(wanted: Sequence[Route], observed: Sequence[Observed], protocol: int) -> list[Action]:
     keys = {route.key for route in wanted}
     ours = [found for found in observed if found.protocol == protocol]
-    return [Delete(found) for found in ours if found.selector or found.route.key not in keys]
+    return _deletes(found for found in ours if found.selector or found.route.key not in keys)
 
 
 def apply(actions: Iterable[Action], observed: Sequence[Observed], protocol: int) -> list[Observed]:

@@ -348,6 +348,8 @@ def test_a_new_uplink_is_a_reload_and_exchanges_only_what_its_rules_permit(site:
         wanted_uplinks = ("--limit", ROUTER, "--extra-vars", json.dumps({"quagga_uplinks": [uplink]}))
         site.play(*wanted_uplinks, "--tags", "quagga_configure")
         assert "to-core" not in site.execute(ROUTER, "vtysh", "-c", "show running-config").stdout
+        foretold = site.play(*wanted_uplinks, "--check", "--tags", "quagga_service").stdout
+        assert f"changed: [{ROUTER}]" in foretold[foretold.index("Reload FRRouting") :]
         site.play(*wanted_uplinks)
         running = site.execute(ROUTER, "vtysh", "-c", "show running-config").stdout
         assert f"neighbor {uplink['address']} prefix-list to-core out" in running
@@ -366,12 +368,30 @@ def test_a_new_uplink_is_a_reload_and_exchanges_only_what_its_rules_permit(site:
     assert site.execute(ROUTER, *since).stdout == started
 
 
+def test_what_bgpd_refuses_is_an_error_and_stays_one(site: Site) -> None:
+    """Its own address as a neighbour: vtysh takes the line, bgpd does not, and FRR's own reload ends well."""
+    bad = {"name": "self", "address": gateway("agent_w1"), "asn": 64600, "port": "to-agent_w1", "trusted": False}
+    wrong = ("--limit", ROUTER, "--tags", "quagga", "--extra-vars", json.dumps({"quagga_uplinks": [bad]}))
+    sessions = connections(site)
+    try:
+        for _ in range(2):
+            assert "Reload FRRouting" in site.play(*wrong, fails=True).stdout
+    finally:
+        site.play("--limit", ROUTER, "--tags", "quagga")
+    assert "changed=0" in site.play("--limit", ROUTER, "--tags", "quagga").stdout
+    assert connections(site) == sessions
+
+
 def test_a_setting_of_the_daemons_restarts_frr_and_waits_for_its_sessions(site: Site) -> None:
     """With `--tags quagga` and a limit, as an operator would; then the old setting again, and nothing is due."""
+    nicer = ("--limit", ROUTER, "--extra-vars", '{"quagga_nice": -11}')
     since = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "frr.service")
     started = site.execute(ROUTER, *since).stdout
     try:
-        shown = site.play("--limit", ROUTER, "--extra-vars", '{"quagga_nice": -11}', "--tags", "quagga").stdout
+        foretold = site.play(*nicer, "--check").stdout
+        assert f"changed: [{ROUTER}]" in foretold[foretold.index("Restart FRRouting where nobody depends") :]
+        assert site.execute(ROUTER, *since).stdout == started
+        shown = site.play(*nicer, "--tags", "quagga").stdout
         assert established(site) == {address(name) for name in GATEWAYS}
         assert f"changed: [{ROUTER}]" in shown[shown.index("Restart FRRouting and wait until its sessions are back") :]
         assert site.execute(ROUTER, *since).stdout != started

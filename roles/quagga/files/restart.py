@@ -2,7 +2,7 @@
 """Restart FRRouting and wait until its sessions are back: `python3 restart.py TIMEOUT_S`, as root.
 
 Awaited are the BGP sessions that were established before and are still configured. Exit status 1, and one line that
-says which are missing, if they do not come in time.
+says which are missing, if they do not come in time. A bgpd that runs and does not answer is told, not restarted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 POLL_S = 0.5
+LOOKS = 5
 SUMMARY = ("vtysh", "-c", "show bgp ipv6 unicast summary json")
 
 
@@ -43,24 +44,44 @@ def missing(before: View, now: View) -> str:
     return f"no session with {', '.join(sorted(lacking))}" if lacking else ""
 
 
-def look() -> View:
-    """Ask this host's bgpd. One that does not answer has nothing."""
+def look() -> View | None:
+    """Ask this host's bgpd; None: it does not answer."""
     try:
         answer = subprocess.run(SUMMARY, check=True, capture_output=True, text=True, timeout=10)
         return read(json.loads(answer.stdout))
     except (OSError, ValueError, subprocess.SubprocessError):
-        return View()
+        return None
+
+
+def runs() -> bool:
+    """Tell whether there is a bgpd that could answer."""
+    return subprocess.run(["pgrep", "--exact", "bgpd"], check=False, capture_output=True).returncode == 0
+
+
+def look_before() -> View | None:
+    """Ask what there is to lose. One that does not run has nothing; None: one that runs does not answer."""
+    for _ in range(LOOKS):
+        view = look()
+        if view is not None:
+            return view
+        if not runs():
+            return View()
+        time.sleep(POLL_S)
+    return None
 
 
 def main() -> int:
     """Return the exit status."""
-    before, end = look(), time.monotonic() + float(sys.argv[1])
+    before, end = look_before(), time.monotonic() + float(sys.argv[1])
+    if before is None:
+        sys.stderr.write("bgpd runs and does not answer vtysh: nothing was restarted\n")
+        return 1
     restart = ["sh", "-c", "systemctl daemon-reload && systemctl restart frr.service"]
     done = subprocess.run(restart, check=False, capture_output=True, text=True)
     if done.returncode:
         sys.stderr.write(f"FRRouting does not restart: {done.stderr}")
         return 1
-    while lacking := missing(before, look()):
+    while lacking := missing(before, look() or View()):
         if time.monotonic() > end:
             sys.stderr.write(f"{sys.argv[1]} s after the restart of FRRouting: {lacking}\n")
             return 1

@@ -87,3 +87,16 @@ def test_frr_is_waited_for(configured: set[str], established: set[str], said: st
     before = frr.View(frozenset({A, B}), frozenset({A, B}))
     assert frr.missing(before, frr.View(frozenset(configured), frozenset(established))) == said
     assert not frr.missing(frr.View(), frr.View())
+
+
+@pytest.mark.parametrize(("running", "expected"), [(True, None), (False, frr.View())])
+def test_a_bgpd_that_does_not_answer_is_not_one_without_sessions(
+    monkeypatch: pytest.MonkeyPatch, running: bool, expected: Any
+) -> None:
+    monkeypatch.setattr(frr, "SUMMARY", ("false",))
+    monkeypatch.setattr(frr, "POLL_S", 0)
+    monkeypatch.setattr(frr, "runs", lambda: running)
+    assert frr.look_before() == expected
+    answers = iter([None, frr.View(frozenset({A}), frozenset({A}))])
+    monkeypatch.setattr(frr, "look", lambda: next(answers))
+    assert frr.look_before() == (frr.View(frozenset({A}), frozenset({A})) if running else frr.View())
