@@ -201,6 +201,8 @@ SAMPLE_S = 1.0  # a gateway node's packets are counted over this time
 class Marks:
     """Drain marks of servers and routers: keys in Consul."""
 
+    place = "Consul"
+
     def __init__(self, parameters: dict[str, Any]) -> None:
         self._kv = Kv(parameters["consul_url"], parameters["site"], parameters["consul_token"])
         self._prefix = f"og/{parameters['site']}/drain/"
@@ -226,6 +228,8 @@ class Marks:
 
 class HealthDaemon:
     """The drain of a gateway node by its health daemon, which withdraws the service addresses."""
+
+    place = "og-health"
 
     def __init__(self, module: AnsibleModule) -> None:
         self._module = module
@@ -282,9 +286,14 @@ class Both:
 
     def write(self, steps: Sequence[Step]) -> None:
         """Tell those that differ."""
+        told_before = ""
         for mark in self._marks:
-            if differing := _differing(mark, steps):
-                mark.write(differing)
+            try:
+                if differing := _differing(mark, steps):
+                    mark.write(differing)
+                    told_before = f"; done before, by {mark.place}: {', '.join(map(str, differing))}"
+            except (DrainError, KvError) as error:
+                raise DrainError(f"{error}{told_before}") from error
 
     def check(self, steps: Sequence[Step]) -> None:
         """Refuse what cannot be done."""

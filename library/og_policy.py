@@ -140,7 +140,6 @@ generation:
 """
 
 import contextlib
-import os
 import tempfile
 import time
 import traceback
@@ -200,7 +199,7 @@ def main() -> None:
         if before is not None:
             result["changed"] |= set_attributes(module, path)
         module.exit_json(**result)
-    with standby(module, path) as kept:
+    with standby(module, path, keep=fresh) as kept:
         if fresh:
             module.atomic_move(stage(module, path, content), str(path))
         result["changed"] |= set_attributes(module, path)
@@ -279,11 +278,13 @@ def stage(module: AnsibleModule, path: Path, content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def standby(module: AnsibleModule, path: Path) -> Iterator[Path]:
+def standby(module: AnsibleModule, path: Path, *, keep: bool) -> Iterator[Path]:
     """Keep the old file with all its attributes under another name, if there is one, while the new one is tried."""
-    kept = path.with_name(f".{path.name}.{os.getpid()}.old")
+    kept = path.with_name(f".{path.name}.old")
     try:
-        kept.hardlink_to(path)
+        kept.unlink(missing_ok=True)  # of a run that was killed
+        if keep:
+            kept.hardlink_to(path)
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -323,7 +324,8 @@ def confirm(module: AnsibleModule, digest: str, kept: Path, *, fresh: bool) -> d
             answer = request(socket, {"op": "reload"}, CONFIRM_S)
     except SocketError as error:
         if not error.nobody_listens:
-            fail(module, msg=f"the policy is written; whether the control daemon has it in force is not known: {error}")
+            state = "the policy is written" if fresh else "the file already held this policy"
+            fail(module, msg=f"{state}; whether the control daemon has it in force is not known: {error}")
         if module.params["require_daemon"]:
             state = put_back(path, kept) if fresh else "the file is as it was"
             fail(module, msg=f"the control daemon is not there to take the policy over, {state}: {error}")

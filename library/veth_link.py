@@ -199,9 +199,11 @@ def container_paths(module: AnsibleModule, names: list[str]) -> dict[str, Path]:
     """Return the namespace of every named container that runs."""
     if not names:
         return {}
-    _, out, err = module.run_command(["docker", "inspect", "--type", "container", *names])
-    if not out.strip():
-        module.fail_json(msg=f"docker inspect says nothing about the containers: {err.strip()}")
+    code, out, err = module.run_command(["docker", "inspect", "--type", "container", *names])
+    # It prints what it has found, if only []. It ends with 1 also for those that are not there, and names each of them.
+    trouble = [line for line in err.splitlines() if line.strip() and "no such container" not in line.lower()]
+    if not out.strip() or (code and trouble):
+        module.fail_json(msg=f"docker inspect cannot be asked about the containers: {' '.join(trouble) or 'no answer'}")
     try:
         pids = {item["Name"].lstrip("/"): item["State"]["Pid"] for item in json.loads(out)}
     except (ValueError, KeyError, TypeError) as error:

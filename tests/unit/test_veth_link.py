@@ -501,19 +501,44 @@ def test_a_file_that_is_no_namespace(spaces: tuple[str, str, str], run: Run, che
     assert state_of(spaces) == before
 
 
+NO_CONTAINER = "Error response from daemon: No such container: og-veth-box"
+NO_ENGINE = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+
+
+def stand_in(directory: Path, monkeypatch: pytest.MonkeyPatch, inspected: str, errors: str) -> None:
+    """Put a program in docker's place. It ends with 1 where it says an error, as docker does."""
+    docker = directory / "docker"
+    docker.write_text(f"#!/bin/sh\nprintf %s '{inspected}'\necho '{errors}' >&2\n[ -z '{errors}' ]\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(directory), prepend=os.pathsep)
+
+
+def test_without_an_engine_nothing_counts_as_gone(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = {"a": {"netns": "og-veth-none", "name": "x"}, "b": {"container": "og-veth-box", "name": "y"}}
+    stand_in(tmp_path, monkeypatch, "[]", NO_CONTAINER)
+    assert run([link], state="absent")["changed"] is False
+    stand_in(tmp_path, monkeypatch, "[]", NO_ENGINE)
+    for check_mode in (True, False):
+        answer = run([link], state="absent", _ansible_check_mode=check_mode)
+        assert answer["msg"] == f"docker inspect cannot be asked about the containers: {NO_ENGINE}"
+
+
 @pytest.mark.parametrize(
-    ("inspected", "message"),
+    ("inspected", "errors", "message"),
     [
         (
             '[{"Name": "/og-veth-box", "State": {"Pid": 4194305}}]',
+            "",
             "no such namespace or running container: og-veth-box",
         ),
-        ('[{"Name": "/og-veth-box", "State": {"Pid": 0}}]', "no such namespace or running container: og-veth-box"),
-        ("[]", "no such namespace or running container: og-veth-box"),
-        ("", "docker inspect says nothing about the containers: no daemon"),
-        ("not JSON", "docker inspect does not answer with a list of containers"),
-        ('{"Name": 1}', "docker inspect does not answer with a list of containers"),
-        ('[{"Name": "/og-veth-box", "State": null}]', "docker inspect does not answer with a list of containers"),
+        ('[{"Name": "/og-veth-box", "State": {"Pid": 0}}]', "", "no such namespace or running container: og-veth-box"),
+        ("[]", NO_CONTAINER, "no such namespace or running container: og-veth-box"),
+        ("[]", NO_ENGINE, f"docker inspect cannot be asked about the containers: {NO_ENGINE}"),
+        ("", NO_ENGINE, f"docker inspect cannot be asked about the containers: {NO_ENGINE}"),
+        ("", "", "docker inspect cannot be asked about the containers: no answer"),
+        ("not JSON", "", "docker inspect does not answer with a list of containers"),
+        ('{"Name": 1}', "", "docker inspect does not answer with a list of containers"),
+        ('[{"Name": "/og-veth-box", "State": null}]', "", "docker inspect does not answer with a list of containers"),
     ],
 )
 def test_a_container_that_is_gone(
@@ -523,13 +548,11 @@ def test_a_container_that_is_gone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     inspected: str,
+    errors: str,
     message: str,
 ) -> None:
     """Its process ended since, or the container runtime has something else to say. 4194304 is the highest pid."""
-    docker = tmp_path / "docker"
-    docker.write_text(f"#!/bin/sh\necho no daemon >&2\nprintf %s '{inspected}'\n")
-    docker.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    stand_in(tmp_path, monkeypatch, inspected, errors)
     left, right, _ = spaces
     before = state_of(spaces)
     answer = run(
@@ -573,13 +596,7 @@ def test_interfaces_that_cannot_be_read(
     assert state_of(spaces) == before
 
 
-def test_what_cannot_be_read_after_a_failure_is_told(
-    spaces: tuple[str, str, str], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left, right, _ = spaces
-    run([cable(left, right)])
-    ip("-n", right, "address", "delete", "2001:db8::2/64", "dev", "fab0")
-    sysctl(right, "fab0.disable_ipv6", 1)
+def blind_after_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
     observe, calls = og_netns.observe, []
 
     def once(*arguments: Any) -> Any:
@@ -589,6 +606,16 @@ def test_what_cannot_be_read_after_a_failure_is_told(
         return observe(*arguments)
 
     monkeypatch.setattr(veth_link, "observe", once)
+
+
+def test_what_cannot_be_read_after_a_failure_is_told(
+    spaces: tuple[str, str, str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right, _ = spaces
+    run([cable(left, right)])
+    ip("-n", right, "address", "delete", "2001:db8::2/64", "dev", "fab0")
+    sysctl(right, "fab0.disable_ipv6", 1)
+    blind_after_the_first_look(monkeypatch)
     answer = run([cable(left, right)])
     assert answer["failed"] is True
     assert "disable_ipv6" in answer["msg"]
@@ -599,15 +626,7 @@ def test_what_cannot_be_read_after_every_step_is_told(
     spaces: tuple[str, str, str], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, right, _ = spaces
-    observe, calls = og_netns.observe, []
-
-    def once(*arguments: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) > 1:
-            raise og_netns.KernelError("netns:x: Too many open files")
-        return observe(*arguments)
-
-    monkeypatch.setattr(veth_link, "observe", once)
+    blind_after_the_first_look(monkeypatch)
     answer = run([cable(left, right)])
     assert answer["failed"] is True
     assert answer["msg"] == "every step was done, but netns:x: Too many open files"

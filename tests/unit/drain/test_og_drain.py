@@ -420,6 +420,13 @@ def test_a_router_that_a_round_has_left_drained_is_restored(run: Run, standin: S
     assert log.read_text().split() == ["--undrain"]
     assert run(**router)["changed"] is False
     standin.keys = {"og/west/drain/ogr_w1": "x"}
+    standin.drained, standin.transactions = True, 0
+    log.unlink()
+    threading.Thread(target=follow, daemon=True).start()
+    said = run(**router)["msg"]
+    assert "not done: restore ogr_w1" in said
+    assert "done before, by og-health: restore ogr_w1" in said
+    standin.transactions = 10
     assert run(**router)["changed"] is True
     assert standin.keys == {}
     assert log.read_text().split() == ["--undrain"], "it was not drained by its health daemon"

@@ -272,6 +272,17 @@ def test_what_the_daemon_refuses_is_taken_back(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["policy.yml"]
 
 
+def test_what_a_killed_run_has_left_is_in_nobody_s_way(run, tmp_path):
+    (tmp_path / ".policy.yml.old").write_text("of a run that was killed")
+    with answering(tmp_path, REFUSAL):
+        assert "there was none before and there is none again" in run(GOOD)["msg"]
+    (tmp_path / ".policy.yml.old").write_text("of another")
+    (tmp_path / "policy.yml").write_text("version: 1\n")
+    with answering(tmp_path, REFUSAL):
+        run(GOOD)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["version: 1\n"]
+
+
 def test_what_the_daemon_refuses_is_removed_where_there_was_none(run, tmp_path):
     with answering(tmp_path, REFUSAL):
         assert "there was none before and there is none again" in run(GOOD)["msg"]
@@ -301,12 +312,13 @@ def test_a_daemon_that_does_not_answer_is_not_one_that_does_not_run(run, tmp_pat
     def hang_up():
         listener.accept()[0].close()
 
-    thread = threading.Thread(target=hang_up)
-    thread.start()
-    result = run(GOOD)
-    thread.join()
+    for state in ("the policy is written", "the file already held this policy"):
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        result = run(GOOD)
+        thread.join()
+        assert result["msg"].startswith(f"{state}; whether the control daemon has it in force is not known: ")
     listener.close()
-    assert "is written; whether the control daemon has it in force is not known" in result["msg"]
     assert (tmp_path / "policy.yml").read_text() == GOOD
 
 
