@@ -6,9 +6,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import ansible.module_utils
+import pytest
+from ansible.module_utils import _internal
+from ansible.module_utils.testing import patch_module_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,3 +35,23 @@ def program(module: str, arguments: dict[str, Any]) -> list[str]:
         f"basic._ANSIBLE_PROFILE = 'legacy'; from library import {module}; {module}.main()"
     )
     return [sys.executable, "-c", code]
+
+
+def run_module(
+    main: Callable[[], None], arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> dict[str, Any]:
+    """Run a module's main() as on a host and return its answer, after holding its exit status to `failed`.
+
+    Once a test has loaded a controller's plugin, module_utils take this process for a controller for good: warnings
+    then go to the display, and arguments are read more strictly. Not here, whatever ran before.
+    """
+    with (
+        mock.patch.object(_internal, "is_controller", False),
+        mock.patch.object(_internal, "import_controller_module", return_value=None),
+        patch_module_args(arguments),
+        pytest.raises(SystemExit) as status,
+    ):
+        main()
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert status.value.code == (1 if answer.get("failed") else 0)
+    return answer

@@ -18,12 +18,11 @@ import pytest
 from ansible.module_utils import og_netns
 from ansible.module_utils.og_setns import inside
 from ansible.module_utils.og_veth import Configure
-from ansible.module_utils.testing import patch_module_args
 from pyroute2.ethtool.ioctl import NoSuchDevice
 from pyroute2.netlink.exceptions import NetlinkError
 
 from library import veth_link
-from tests.unit.conftest import program
+from tests.unit.conftest import program, run_module
 
 pytestmark = [
     pytest.mark.netns,
@@ -78,11 +77,7 @@ def spaces() -> Iterator[tuple[str, str, str]]:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def call(links: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-        with patch_module_args({"links": links, **options}), pytest.raises(SystemExit) as end:
-            veth_link.main()
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-        assert end.value.code == (1 if answer.get("failed") else 0)
-        return answer
+        return run_module(veth_link.main, {"links": links, **options}, capsys)
 
     return call
 

@@ -35,13 +35,12 @@ from ansible.module_utils.og_drain import (
     plan,
     wait,
 )
-from ansible.module_utils.testing import patch_module_args
 from hypothesis import given
 from hypothesis import strategies as st
 
 from filter_plugins.og_drain import og_drain_problems
 from library import og_drain
-from tests.unit.conftest import READ_ONLY, ROOT
+from tests.unit.conftest import READ_ONLY, ROOT, run_module
 
 Run = Callable[..., dict[str, Any]]
 
@@ -246,11 +245,7 @@ def run(standin: Standin, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             "telemetry_socket": str(tmp_path / "telemetry"),
             "settle_s": 0,
         }
-        with patch_module_args(defaults | options), pytest.raises(SystemExit) as status:
-            og_drain.main()
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-        assert (status.value.code != 0) is answer.get("failed", False)
-        return answer
+        return run_module(og_drain.main, defaults | options, capsys)
 
     return call
 

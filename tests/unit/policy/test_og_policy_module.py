@@ -12,13 +12,12 @@ import threading
 import time
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from library import og_policy, og_policy_info
 from og.control.daemon import Daemon, Stop
 from og.jsonsock import Server
 from og.policy.check import load_policy
-from tests.unit.conftest import READ_ONLY, program
+from tests.unit.conftest import READ_ONLY, program, run_module
 from tests.unit.control.builders import config
 
 GOOD = "version: 1\ndrain: [agent_w1]\n"
@@ -32,11 +31,7 @@ def run(tmp_path, capsys):
         arguments = {"content": content, "path": str(tmp_path / "policy.yml"), "services": ["web"], **options}
         arguments.setdefault("control_socket", str(tmp_path / "control.sock"))
         arguments |= {"_ansible_check_mode": check, "_ansible_diff": diff}
-        with patch_module_args(arguments), pytest.raises(SystemExit) as status:
-            og_policy.main()
-        answer = json.loads(capsys.readouterr().out)
-        assert (status.value.code != 0) is answer.get("failed", False)
-        return answer
+        return run_module(og_policy.main, arguments, capsys)
 
     return call
 
@@ -201,12 +196,8 @@ def test_a_data_plane_that_follows_late(run, tmp_path):
 @pytest.fixture
 def info(tmp_path, capsys):
     def call():
-        with (
-            patch_module_args({"path": str(tmp_path / "policy.yml"), "control_socket": str(tmp_path / "control.sock")}),
-            pytest.raises(SystemExit),
-        ):
-            og_policy_info.main()
-        return json.loads(capsys.readouterr().out)
+        arguments = {"path": str(tmp_path / "policy.yml"), "control_socket": str(tmp_path / "control.sock")}
+        return run_module(og_policy_info.main, arguments, capsys)
 
     return call
 

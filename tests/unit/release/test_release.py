@@ -15,10 +15,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from library import og_release, og_release_build
-from tests.unit.conftest import program
+from tests.unit.conftest import program, run_module
 
 ROOT = Path(__file__).resolve().parents[3]
 PACK = ROOT / "roles/og_release/files/pack_sources.py"
@@ -110,11 +109,7 @@ def node(tmp_path, capsys):
         def run(self, identity, check=False, **options):
             arguments = {"id": identity, "root": str(self.root), "fact_dir": str(tmp_path / "facts.d"), **options}
             arguments.setdefault("bin_dir", str(tmp_path / "bin"))
-            with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit) as status:
-                og_release.main()
-            answer = json.loads(capsys.readouterr().out)
-            assert (status.value.code != 0) is answer.get("failed", False)
-            return answer
+            return run_module(og_release.main, {**arguments, "_ansible_check_mode": check}, capsys)
 
         def current(self):
             return (self.root / "current").readlink().name
@@ -308,10 +303,8 @@ def test_sources_that_are_not_whole_are_no_release(tmp_path, capsys):
     ):
         with pytest.raises(og_release_build.SourcesError, match=message):
             og_release_build.read_sources(Path(path))
-    with patch_module_args({"sources": str(cut), "jobs": 0}), pytest.raises(SystemExit) as status:
-        og_release_build.main()
-    assert status.value.code == 1
-    assert json.loads(capsys.readouterr().out)["msg"] == "build failed: jobs: 0 is less than 1"
+    answer = run_module(og_release_build.main, {"sources": str(cut), "jobs": 0}, capsys)
+    assert (answer["failed"], answer["msg"]) == (True, "build failed: jobs: 0 is less than 1")
 
 
 @pytest.mark.parametrize("identity", ["", "x", "../../etc", "0" * 15])

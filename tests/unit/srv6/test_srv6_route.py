@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from library import srv6_route, srv6_route_info
-from tests.unit.conftest import ROOT, program
+from tests.unit.conftest import ROOT, program, run_module
 from tests.unit.srv6.words import BODIES, TYPES, line, mixed_sets, place, unicast
 
 if TYPE_CHECKING:
@@ -74,11 +73,7 @@ def space(namespace: str) -> Iterator[str]:
 def run(space: str, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*routes: dict[str, Any], module: Any = srv6_route, **options: Any) -> dict[str, Any]:
         listed = {"routes": list(routes)} if module is srv6_route and "prefix" not in options else {}
-        with patch_module_args({"netns": space, **listed, **options}), pytest.raises(SystemExit) as status:
-            module.main()
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-        assert (status.value.code != 0) is answer.get("failed", False)
-        return answer
+        return run_module(module.main, {"netns": space, **listed, **options}, capsys)
 
     return call
 
