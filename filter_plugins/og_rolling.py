@@ -97,22 +97,23 @@ def og_rolling_plan(
         raise AnsibleFilterError(f"og_rolling_canaries: no such node in this round: {', '.join(unknown)}")
     serving = sorted(needy, key=lambda name: _aside(needy[name]))  # who is drained shows little as a canary
     first = set(canaries) or {next((name for name in serving if needy[name]["role"] == role), "") for role in STAGES}
-    steps = [
-        {
-            "host": name,
-            "role": str(state["role"]),
-            "site": str(state["site"]),
-            "stage": "canary" if name in first else STAGES.get(str(state["role"]), "others"),
-            "from": _serves(state),
-            "to": target,
-        }
-        for name, state in needy.items()
-    ]
+    steps = []
+    at: Counter[tuple[str, str]] = Counter()
+    turns = {}
+    for name, state in needy.items():
+        role, site = str(state["role"]), str(state["site"])
+        stage = "canary" if name in first else STAGES.get(role, "others")
+        steps.append({"host": name, "role": role, "site": site, "stage": stage, "from": _serves(state), "to": target})
+        turns[name] = at[stage, site]
+        at[stage, site] += 1
     roles = (*STAGES, "")
-    return sorted(
-        steps,
-        key=lambda step: (ORDER.index(step["stage"]), roles.index(step["role"] if step["role"] in STAGES else "")),
-    )
+
+    def order(step: Mapping[str, str]) -> tuple[int, int, int]:
+        # Within a stage the sites take turns: nodes that are taken together are then of different ones.
+        role = roles.index(step["role"] if step["role"] in STAGES else "")
+        return ORDER.index(step["stage"]), role, turns[step["host"]]
+
+    return sorted(steps, key=order)
 
 
 def og_rolling_ahead(plan: Sequence[Mapping[str, str]], batch: Sequence[str]) -> list[str]:

@@ -53,6 +53,16 @@ def test_canaries_first_then_routers_hashers_agents_and_the_rest() -> None:
     assert {(step["from"], step["to"]) for step in plan} == {(A, B)}
 
 
+def test_sites_take_turns_so_that_a_batch_is_of_different_ones() -> None:
+    states = {f"{kind[:3]}_{letter}{number}": node(kind, site) for kind in ("router", "hasher", "agent")
+              for letter, site in (("e", "east"), ("w", "west")) for number in range(1, 5)}  # fmt: skip
+    plan = og_rolling_plan(states, B)
+    for stage in ("routers", "hashers", "agents"):
+        sites = [step["site"] for step in plan if step["stage"] == stage]
+        assert sites == ["east", "west"] * 3 + ["west"], "the canary was one of east"
+    assert [step["host"] for step in plan if step["stage"] == "routers"][:2] == ["rou_e2", "rou_w1"]
+
+
 def test_named_canaries() -> None:
     plan = og_rolling_plan(site(), B, canaries=["ogr_w2"])
     assert [step["host"] for step in plan if step["stage"] == "canary"] == ["ogr_w2"]
