@@ -172,6 +172,12 @@ class _Checker:
     def processors(self) -> None:
         """The processors of the data plane are there, and one is left for the rest."""
         text = str(self.wanted["cpus"])
+        if self.is_gateway and self.wanted["isolate"] and not text:
+            self.say(
+                "no processors are named that could be isolated",
+                "og_dataplane_isolate_cpus",
+                "Name them in og_dataplane_cpus, or switch it off.",
+            )
         if not self.is_gateway or not text:
             return
         there = int(self.value("processors") or 1)

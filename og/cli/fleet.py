@@ -20,6 +20,8 @@ DATA_PLANES = {
     "why": ("hashers", "routers"),
 }
 PROGRAM = "/opt/og/current/bin/ogctl"
+# Before PROGRAM, for the shell that ssh starts: the state of the programs is root's and the group og's alone.
+AS_ROOT = 's=; [ "$(id -u)" = 0 ] || s="sudo -n"; exec $s'
 NODE_LABEL = "org.occam-gateway.node"  # of a lab's containers: the host's name in the inventory
 TIMEOUT_S = 30.0
 AT_ONCE = 16
@@ -131,4 +133,4 @@ def _prefix(name: str, variables: dict[str, Any], containers: dict[str, str], in
     user = variables.get("ansible_user")
     target = f"{user}@{address}" if user else address
     port = ("-p", str(variables["ansible_port"])) if "ansible_port" in variables else ()
-    return ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *port, target)
+    return ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *port, target, AS_ROOT)

@@ -286,3 +286,18 @@ def test_what_can_reload_does(site: Site) -> None:
     assert site.agent.sh(keepalive) == usual
     wait_for("it is gone again", lambda: "another" not in site.agent.consul("agent/services"))
     assert site.agent.sh(pids) == before
+
+
+def test_nginx_restarts_only_with_consent(site: Site) -> None:
+    """A changed unit file needs a restart, which ends connections."""
+    pid = "systemctl show --property=MainPID --value nginx"
+    before, other = site.agent.sh(pid), ("--limit", "agent_w1", "-e", "web_open_files=4096")
+    said = site.play("without consent", *other)
+    try:
+        assert "nginx runs with the unit file it was started with" in " ".join(said.split())
+        assert site.agent.sh(pid) == before
+        site.play("with consent", *other, "-e", "web_allow_restart=true")
+        assert site.agent.sh(pid) != before
+        assert "4096" in site.agent.sh("systemctl show --property=LimitNOFILE --value nginx")
+    finally:
+        site.play("back", "--limit", "agent_w1", "-e", "web_allow_restart=true")

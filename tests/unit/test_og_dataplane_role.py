@@ -56,7 +56,7 @@ def unit(name: str, **variables: Any) -> str:
     common = {
         "ansible_managed": "managed", "og_dataplane_role": "hasher", "og_dataplane_port": "pci",
         "og_dataplane_pci_address": "0000:3b:00.0", "og_dataplane_hugepages": 512, "og_dataplane_cpus": "2-5",
-        "og_dataplane_nice": 0, "og_dataplane_root": "/opt/og", "__og_dataplane_bin": "/opt/og/current/bin",
+        "og_dataplane_nice": 0, "__og_dataplane_root": "/opt/og", "__og_dataplane_bin": "/opt/og/current/bin",
         "__og_dataplane_unit": "og-hasher", "__og_dataplane_own_prefixes": [],
         "__og_dataplane_device": "/sys/bus/pci/devices/0000:3b:00.0",
     }  # fmt: skip

@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import pytest
 import yaml
 
-ROLES = sorted(path for path in (Path(__file__).resolve().parents[2] / "roles").iterdir() if (path / "meta").is_dir())
+from tests.unit.conftest import ROOT
+
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if (path / "meta").is_dir())
+PLAYBOOKS = sorted(
+    file
+    for folder in ("playbooks", "roles", "molecule", "tests")
+    for file in (ROOT / folder).rglob("*.yml")
+    if "tasks_from" in file.read_text()
+)
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -23,3 +31,33 @@ def test_defaults_and_argument_specs_agree(role):
     for name, option in options:
         if "default" in option:
             assert option["default"] == defaults[name], name
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_a_refused_variable_shows_no_secret(role):
+    """Where a variable is refused Ansible shows the whole specification, its defaults as they are templated."""
+    for entry in yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"].values():
+        for name, option in (entry.get("options") or {}).items():
+            default = str(option.get("default", ""))
+            if re.search("password|secret|token|_seed$", name) or re.search(r"vault_|lookup\(|_seed\b.*}}", default):
+                assert option.get("no_log"), name
+                assert not default, name
+
+
+def tasks_of(data):
+    """Every mapping of a playbook or file of tasks."""
+    if isinstance(data, dict):
+        yield data
+    for item in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from tasks_of(item)
+
+
+@pytest.mark.parametrize("file", PLAYBOOKS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_an_entry_point_is_named_as_its_specification_is(file):
+    """With another name, such as `plan.yml`, its variables would not be checked."""
+    for task in tasks_of(yaml.safe_load(file.read_text())):
+        for action in ("import_role", "include_role"):
+            called = task.get(f"ansible.builtin.{action}") or {}
+            if "tasks_from" in called:
+                assert "." not in called["tasks_from"]
+                assert (ROOT / "roles" / called["name"] / "tasks" / f"{called['tasks_from']}.yml").exists()

@@ -84,7 +84,6 @@ class Node:
             "gather_facts": False,
             "vars": {
                 "og_role": "router",
-                "og_rolling_root": str(self.folder / "og"),
                 "__og_rolling_state": {"release": release, **state},
                 "ansible_python_interpreter": sys.executable,
             },
@@ -103,7 +102,8 @@ class Node:
         (self.folder / "play.yml").write_text(json.dumps([play]))
         program = Path(sys.executable).with_name("ansible-playbook")
         # No units: this machine has none of them.
-        variables = ["-e", json.dumps({"__og_rolling_drain_file": str(self.drain_file), "__og_rolling_units": []})]
+        own = {"__og_rolling_root": str(self.folder / "og"), "__og_rolling_drain_file": str(self.drain_file)}
+        variables = ["-e", json.dumps({**own, "__og_rolling_units": []})]
         done = subprocess.run(
             [program, "-i", self.folder / "inventory.json", self.folder / "play.yml", *variables],
             capture_output=True,

@@ -184,9 +184,7 @@ class Wire:
             reply += struct.pack(">Q", member.listeners)
             reply += struct.pack(">IIQ", member.connections, member.accepts_per_s, member.bytes_per_s)
             self.send(
-                IPv6(
-                    src=sid(target.locator, FN_ERRORS), dst=sid(prober.locator, FN_PROBE, target.argument), hlim=64
-                )
+                IPv6(src=sid(target.locator, FN_ERRORS), dst=sid(prober.locator, FN_PROBE, target.argument), hlim=64)
                 / UDP(sport=PROBE_PORT, dport=PROBE_PORT)
                 / reply
             )

@@ -57,6 +57,7 @@ def leaves(node: Node, sport: int = 40000) -> bool:
 
 def remote_connection(node: Node, sport: int) -> None:
     """A handshake with a server of the east."""
+
     def steer(flags: str, **fields: Any) -> Envelope:
         packet = tcp(sport, flags, hlim=63, **fields)
         node.wire.send(srv6(sid(HASHER, FN_ERRORS, ARGUMENT), [sid(OWN, FN_STEER, ARGUMENT)], 0, packet))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import threading
 import time
 
@@ -159,7 +160,20 @@ def test_inventory(tmp_path, monkeypatch):
     assert list(hosts) == ["h1", "r1", "a1"]
     assert hosts["h1"].prefix == ("docker", "exec", "oglab-h1")
     assert hosts["r1"].prefix == ("docker", "exec", "r1")  # not running: docker itself will say so
-    assert hosts["a1"].prefix[-3:] == ("-p", "2222", "root@2001:db8::1")
+    assert hosts["a1"].prefix[-4:] == ("-p", "2222", "root@2001:db8::1", fleet.AS_ROOT)
+
+
+@pytest.mark.parametrize(("user", "asked"), [("0", "--help"), ("1000", "sudo -n {program} --help")])
+def test_over_ssh_who_is_not_root_asks_sudo(tmp_path, user, asked):
+    """The line that the shell at the other end gets, as ssh puts it together of its arguments."""
+    program = tmp_path / "ogctl"
+    for name, text in (("id", f"echo {user}"), ("sudo", 'echo "sudo $*"'), ("ogctl", 'echo "$*"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    line = " ".join((fleet.AS_ROOT, str(program), "--help"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "s": "rm"}
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == asked.format(program=program)
 
 
 def test_inventory_that_is_none(tmp_path, capsys):

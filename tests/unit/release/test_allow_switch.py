@@ -34,13 +34,12 @@ def test_another_release_stays_current_without_consent(
         (tmp_path / "og/releases" / name / "manifest.json").write_text("{}")
     if current:
         (tmp_path / "og/current").symlink_to(f"releases/{current}")
-    variables = {"og_release_id": B, "og_release_root": str(tmp_path / "og")}
-    variables["ansible_python_interpreter"] = sys.executable
+    variables = {"og_release_id": B, "ansible_python_interpreter": sys.executable}
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": variables}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play | {"roles": ["og_release"]}]))
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "--check", "--diff"]
     done = subprocess.run(
-        [*command, str(tmp_path / "play.yml"), "-e", f"og_release_label= {values}"],
+        [*command, str(tmp_path / "play.yml"), "-e", f"__og_release_root={tmp_path}/og {values}"],
         capture_output=True,
         text=True,
         timeout=120,
