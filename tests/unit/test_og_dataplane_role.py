@@ -123,3 +123,20 @@ def test_what_the_boot_loader_lacks_is_read_from_the_host(
     for task, word in ((update, "loader"), (say, "kernel")):
         due = render(f"{{{{ {task['when']} }}}}", __og_dataplane_isolated={"stdout_lines": found})
         assert due == str(word not in found)
+
+
+def test_processors_are_given_back_also_after_a_run_that_was_cut_off(tmp_path: Path) -> None:
+    task = yaml.safe_load((ROLE / "tasks/share.yml").read_text())[0]["ansible.builtin.shell"]
+    script = task["cmd"].replace("/etc/default/grub.d", str(tmp_path))
+    (tmp_path / "60-og.cfg").write_text("GRUB_CMDLINE_LINUX=isolcpus=2-5\n")
+
+    def run(loader: str) -> int:
+        (tmp_path / "update-grub").write_text(f"#!/bin/sh\n{loader}\n")
+        (tmp_path / "update-grub").chmod(0o755)
+        path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        return subprocess.run(["sh", "-c", script], env=path, capture_output=True, check=False).returncode
+
+    assert run("exit 1") != 0
+    assert [file.name for file in tmp_path.glob(Path(task["removes"]).name)] == ["60-og.cfg.off"], "it runs again"
+    assert run(f"test ! -e {tmp_path}/60-og.cfg") == 0
+    assert list(tmp_path.glob("60-og*")) == []
