@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles/og_drill/tasks"
 DRILLS = sorted((ROOT / "playbooks").glob("drill_*.yml"))
-SITES = {"og_sites": {"west": {}, "east": {}}, "og_services": [{"name": "web", "vip": "2001:db8:1::80", "port": 80}]}
+SITES: dict[str, Any] = {
+    "og_sites": {"west": {}, "east": {}},
+    "og_services": [{"name": "web", "vip": "2001:db8:1::80", "port": 80}],
+}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -66,7 +69,7 @@ def inventory(folder: Path, *clients: str) -> Path:
         for site in SITES["og_sites"]
     }
     groups = sites | {"routers": ["ogr_w1", "ogr_e1"], "clients": list(clients), "hashers": [], "agents": []}
-    children = {name: {"hosts": {host: {} for host in hosts}} for name, hosts in groups.items()}
+    children: dict[str, Any] = {name: {"hosts": {host: {} for host in hosts}} for name, hosts in groups.items()}
     for site in SITES["og_sites"]:
         children[f"site_{site}"]["vars"] = {"og_site": site}
     children["gateways"] = {"children": {"routers": {}, "hashers": {}}}
@@ -111,6 +114,21 @@ def test_which_clients_a_drill_needs(tmp_path: Path, clients: list[str], argumen
     assert (done.returncode == 0) == (said == ""), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("clients", "established"), [(["cli_w1"], 1960), (["cli_w1", "cli_e1"], 2156)])
+def test_the_load_that_is_wanted_is_of_the_clients_there_are(
+    tmp_path: Path, clients: list[str], established: int
+) -> None:
+    """Those of other sites are not needed, and not counted without being there."""
+    role = {"name": "og_drill", "tasks_from": "clients.yml", "public": True}
+    write = {"content": "{{ __og_drill_plan.limits | to_json }}", "dest": f"{tmp_path}/limits"}
+    tasks = [{"ansible.builtin.include_role": role}, {"ansible.builtin.copy": write, "run_once": True}]
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "clients", "gather_facts": False, "tasks": tasks}]))
+    done = ansible(inventory(tmp_path, *clients), playbook)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "limits").read_text())["established"] == established
+
+
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda path: path.stem)
 def test_drills_become_root_on_hosts(drill: Path) -> None:
     """Over ssh they come as a user who is not. The look for clients reaches nobody."""
@@ -127,3 +145,72 @@ def test_on_the_controller_drills_stay_who_runs_them() -> None:
     assert {file for file, _ in there} == {"begin.yml", "judge.yml", "release_drill.yml"}
     for file, task in there:
         assert task.get("become") is False, (file, task["name"])
+
+
+def test_a_drill_is_armed_before_its_first_change() -> None:
+    """A controller that dies afterwards, at any moment, leaves its work to the hosts."""
+    run = next(task for task in read(ROLE / "main.yml") if "block" in task)
+    included = [task.get("ansible.builtin.include_tasks") for task in run["block"]]
+    assert included[0] == "arm.yml"
+    assert "when" not in run["block"][0]
+    assert [task.get("ansible.builtin.include_tasks") for task in run["always"]] == ["undo.yml"]
+    for file in ("arm.yml", "undo.yml"):
+        assert read(ROLE / file)[0]["loop"] == "{{ __og_drill_all_undo }}"
+    timer = "systemctl stop {{ __og_drill_undo_unit }}-{{ __og_drill_number }}.timer"
+    assert timer in read(ROLE / "undo.yml")[0]["ansible.builtin.shell"]
+
+
+def test_a_node_is_armed_for_its_turn_of_a_rolling_drill() -> None:
+    turn = next(task for task in read(ROLE / "roll.yml") if "rescue" in task and "always" in task)
+    names = [task["name"] for task in turn["block"]]
+    armed = next(n for n, task in enumerate(turn["block"]) if task.get("ansible.builtin.include_tasks") == "arm.yml")
+    assert names.index("Roll | Gates before") < armed < names.index("Roll | Drain it")
+    start, serve, disarm = turn["always"]
+    undo = turn["vars"]["__og_drill_all_undo"]
+    assert (start["loop"], serve["ansible.builtin.command"]) == ("{{ __og_drill_starts }}", "{{ __og_drill_serve }}")
+    assert "systemctl start " in undo
+    assert "__og_drill_starts" in undo
+    assert "__og_drill_serve" in undo
+    unit = {"name": "{{ __og_drill_undo_unit }}-0.timer", "state": "stopped"}
+    assert disarm["ansible.builtin.systemd_service"] == unit
+
+
+def test_what_is_armed(tmp_path: Path) -> None:
+    """One timer for each part, on its host, in place of one that is left; a policy goes back in any case."""
+    log = tmp_path / "log"
+    for program in ("systemd-run", "systemctl"):
+        stub = tmp_path / program
+        stub.write_text(f'#!/bin/sh\necho "$OG_HOST" {program} "$@" >>{log}\n[ {program} = systemd-run ]\n')
+        stub.chmod(0o755)
+    variables = {
+        "og_drill_name": "x",
+        "og_drill_deadman_s": 7,
+        "og_drill_policy_profile": "spill-at-90",
+        "og_drill_undo": [{"host": "ogr_e1", "command": "echo 'a b'"}],
+    }
+    arm = {"name": "og_drill", "tasks_from": "arm.yml"}
+    play = {
+        "hosts": "clients",
+        "gather_facts": False,
+        "vars": variables,
+        "environment": {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "OG_HOST": "{{ (item | default({})).host | default('') }}",
+        },
+        "tasks": [{"ansible.builtin.include_role": arm}],
+    }
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    done = ansible(inventory(tmp_path, "cli_w1", "cli_e1"), playbook)
+    assert done.returncode == 0, done.stdout + done.stderr
+    options = "--on-active=7 --timer-property=AccuracySec=1s"
+    restore = (
+        "[ ! -e /etc/og/policy.yml.og-drill ] || "
+        "{ mv /etc/og/policy.yml.og-drill /etc/og/policy.yml && systemctl reload og-control; }"
+    )
+    assert log.read_text().splitlines() == [
+        "ogr_e1 systemctl stop og-drill-undo-x-0.timer",
+        f"ogr_e1 systemd-run --quiet --collect --unit=og-drill-undo-x-0 {options} sh -c echo 'a b'",
+        "ogr_w1 systemctl stop og-drill-undo-x-1.timer",
+        f"ogr_w1 systemd-run --quiet --collect --unit=og-drill-undo-x-1 {options} sh -c {restore}",
+    ]
