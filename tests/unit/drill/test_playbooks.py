@@ -119,7 +119,7 @@ def test_the_load_that_is_wanted_is_of_the_clients_there_are(
     tmp_path: Path, clients: list[str], established: int
 ) -> None:
     """Those of other sites are not needed, and not counted without being there."""
-    role = {"name": "og_drill", "tasks_from": "clients.yml", "public": True}
+    role = {"name": "og_drill", "tasks_from": "clients", "public": True}
     write = {"content": "{{ __og_drill_plan.limits | to_json }}", "dest": f"{tmp_path}/limits"}
     tasks = [{"ansible.builtin.include_role": role}, {"ansible.builtin.copy": write, "run_once": True}]
     playbook = tmp_path / "play.yml"
@@ -188,7 +188,7 @@ def test_what_is_armed(tmp_path: Path) -> None:
         "og_drill_policy_profile": "spill-at-90",
         "og_drill_undo": [{"host": "ogr_e1", "command": "echo 'a b'"}],
     }
-    arm = {"name": "og_drill", "tasks_from": "arm.yml"}
+    arm = {"name": "og_drill", "tasks_from": "arm"}
     play = {
         "hosts": "clients",
         "gather_facts": False,
