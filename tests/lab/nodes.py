@@ -123,19 +123,29 @@ class Lab:
         return {row["Node"].replace("-", "_"): int(row["ServiceMeta"]["weight"]) for row in catalog}
 
 
+def ansible_playbook(lab: Lab, name: str) -> list[str]:
+    """Return the command that runs a playbook against the lab that is up."""
+    inventory = "lab" if len(lab.sites) > 1 else "recovery"
+    program = Path(sys.executable).with_name("ansible-playbook")
+    return [str(program), "-i", str(ROOT / "inventories" / inventory), str(ROOT / f"playbooks/{name}.yml")]
+
+
+def ansible_environment(**environment: str) -> dict[str, str]:
+    """Return the environment it runs in."""
+    return {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment}
+
+
 def playbook(
     lab: Lab, name: str, *arguments: str, timeout: float = 180, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook against the lab that is up."""
-    inventory = "lab" if len(lab.sites) > 1 else "recovery"
-    program = Path(sys.executable).with_name("ansible-playbook")
     return subprocess.run(
-        [str(program), "-i", str(ROOT / "inventories" / inventory), str(ROOT / f"playbooks/{name}.yml"), *arguments],
+        [*ansible_playbook(lab, name), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment},
+        env=ansible_environment(**environment),
     )
 
 

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab.nodes import Lab, playbook
+from tests.lab.nodes import Lab, Node, ansible_environment, ansible_playbook, playbook
 
 if TYPE_CHECKING:
-    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
 ONE_SITE = (
@@ -111,3 +114,54 @@ def test_a_round_whose_load_does_not_begin_touches_no_node(lab: Lab, tmp_path: P
     assert [node.run(units) for node in gateways] == before
     for node in [*gateways, *lab.group("cli"), *lab.group("rtr")]:
         assert node.run("systemctl list-units --plain --no-legend 'og-drill*'") == "", node
+
+
+def wait(until: Callable[[], bool], what: str, timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while not until():
+        assert time.monotonic() < end, f"{timeout:.0f} s and not yet: {what}"
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("drill", "changed"),
+    [
+        ("spill", "test -e /etc/og/policy.yml.og-drill && ! cmp -s /etc/og/policy.yml.og-drill /etc/og/policy.yml"),
+        ("rolling", "! systemctl is-active --quiet og-hasher og-router"),
+    ],
+    ids=["spill", "rolling"],
+)
+def test_what_a_controller_that_dies_leaves_the_nodes_undo(lab: Lab, tmp_path: Path, drill: str, changed: str) -> None:
+    """Killed while the drill's policy is in force at the first node, and while a node is stopped."""
+    if drill == "spill":
+        need_two_sites(lab)
+    gateways = {node: role for role in ("hasher", "router") for node in lab.group(f"og{role[0]}")}
+    policies = {node: node.run("sha256sum /etc/og/policy.yml") for node in gateways}
+
+    def answers(node: Node, command: str) -> bool:
+        return node.run(f"{{ {command}; }} >/dev/null 2>&1 && echo yes", check=False).strip() == "yes"
+
+    def whole() -> bool:
+        gate = "env PYTHONPATH=/opt/og/current/lib python3 -m og.drill.gate --role"
+        return all(answers(node, f"{gate} {role}") for node, role in gateways.items())
+
+    options = ["-e", f"og_drill_reports={tmp_path}", "-e", "og_drill_deadman_s=40"]
+    controller = subprocess.Popen(
+        [*ansible_playbook(lab, f"drill_{drill}"), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=ansible_environment(DRILL_SHORT="1"),
+    )
+    try:
+        wait(lambda: any(answers(node, changed) for node in gateways), "a node that is changed", 120)
+    finally:
+        os.killpg(controller.pid, signal.SIGKILL)
+        controller.wait()
+        for node in [*gateways, *lab.group("cli"), *lab.group("rtr")]:
+            node.run("systemctl stop og-drill-load og-drill-watch", check=False)
+    wait(lambda: not any(answers(node, changed) for node in gateways), "all nodes as before", 60)
+    wait(whole, "every node in full service", 60)
+    timers = "systemctl list-units --plain --no-legend 'og-drill*'"
+    wait(lambda: not any(node.run(timers) for node in gateways), "no timer left", 60)
+    assert {node: node.run("sha256sum /etc/og/policy.yml") for node in gateways} == policies
