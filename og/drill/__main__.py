@@ -15,18 +15,22 @@ from typing import Any
 
 from og.drill import series
 from og.drill.picture import draw
-from og.drill.records import Connection, Plan, RecordError, Seen, connection, plan, seen
+from og.drill.records import Connection, Plan, RecordError, Seen, Stall, connection, plan, seen
 from og.drill.report import report
 
 SUMMARY_LEAVES_OUT = ("share", "share_in_force")
 
 
-def load_records(path: Path) -> list[Connection]:
-    """Read the records in a report of `og-load --connections`; the file's stem is the client's name."""
+def load_records(path: Path) -> tuple[list[Connection], list[Stall]]:
+    """Read the records and the stalls in a report of `og-load --connections`; the file's stem is the client's name."""
     rows = _read(path)
     if not isinstance(rows, dict) or not isinstance(rows.get("records"), list):
         raise RecordError(f"{path}: no list `records`: og-load needs --connections")
-    return [connection(path.stem, row) for row in rows["records"]]
+    try:
+        stalls = [(float(at), float(late)) for at, late in rows.get("stalls", [])]
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{path}: stalls: {error}") from None
+    return [connection(path.stem, row) for row in rows["records"]], stalls
 
 
 def load_watched(path: Path) -> list[Seen]:
@@ -38,15 +42,17 @@ def load_watched(path: Path) -> list[Seen]:
         raise RecordError(f"{path}: {error}") from None
 
 
-def load(folder: Path) -> tuple[Plan, list[Connection], list[Seen]]:
+def load(folder: Path) -> tuple[Plan, list[Connection], list[Seen], list[Stall]]:
     """Read everything. Raises RecordError naming the file."""
     data = _read(folder / "drill.json")
     if not isinstance(data, dict):
         raise RecordError(f"{folder / 'drill.json'}: not an object")
     what = plan(data)
-    rows = [row for client in what.clients for row in load_records(folder / f"{client}.json")]
+    loads = [load_records(folder / f"{client}.json") for client in what.clients]
+    rows = [row for records, _ in loads for row in records]
+    stalls = [stall for _, stalls in loads for stall in stalls]
     watched = [event for path in sorted(folder.glob("*.watch")) for event in load_watched(path)]
-    return what, rows, watched
+    return what, rows, watched, stalls
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,8 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder = parser.parse_args(argv).folder
     try:
-        what, rows, watched = load(folder)
-        result = report(what, rows, watched)
+        what, rows, watched, stalls = load(folder)
+        result = report(what, rows, watched, stalls)
     except RecordError as error:
         print(f"og-drill: {error}", file=sys.stderr)
         return 2

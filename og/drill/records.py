@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HELD = "held"
 STREAM = "stream"
+Stall = tuple[float, float]  # of a load: when its late turn was due, and by how many seconds it was late
 
 
 class RecordError(Exception):

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from og.drill import moments, series
-from og.drill.records import STREAM, Connection, Limits, Plan, RecordError, Seen
+from og.drill.records import STREAM, Connection, Limits, Plan, RecordError, Seen, Stall
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 RATE_TOLERANCE = 0.9  # of the new connections asked for; a client that stalls opens the rest later
 CLOSED = ("ECONNRESET", "EPIPE")
 FAILURES_NAMED = 20
+BEFORE_S = 1.0  # a load that stalls so shortly before the fault is not back in its pace at the fault
 
 
 def established_at(rows: Iterable[Connection], moment: float) -> list[Connection]:
@@ -53,7 +54,9 @@ def resets(rows: Iterable[Connection], fault: float) -> dict[str, Any]:
     }
 
 
-def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ()) -> dict[str, Any]:
+def report(
+    plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = (), stalls: Sequence[Stall] = ()
+) -> dict[str, Any]:
     """Compute the figures, the verdict and its reasons. Raises RecordError if there was nothing to judge."""
     why = f"it stopped before its end: {plan.stopped}; " if plan.stopped else ""
     if not rows:
@@ -66,6 +69,7 @@ def report(plan: Plan, rows: Sequence[Connection], watched: Sequence[Seen] = ())
         "site": plan.site,
         **_moments(plan, rows, watched),
         **_load_made(plan, rows),
+        "stalls": _stalls(plan, stalls),
         **_established(plan, before),
         **_answers(plan, rows),
         **_shares(plan, rows, watched),
@@ -105,6 +109,12 @@ def _load_made(plan: Plan, rows: Sequence[Connection]) -> dict[str, Any]:
         "slow_new_connections": moments.slow(new),
         "failures": [_failure(plan, row) for row in unexpected[:FAILURES_NAMED]],
     }
+
+
+def _stalls(plan: Plan, stalls: Iterable[Stall]) -> dict[str, Any]:
+    """How often and how long the loads themselves were held up, from just before the fault on."""
+    late = [seconds for at, seconds in stalls if at + seconds >= plan.since - BEFORE_S]
+    return {"count": len(late), "longest_ms": round(max(late, default=0.0) * 1000, 1)}
 
 
 def _failure(plan: Plan, row: Connection) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: engine.stop())
     begin = time.monotonic()
     engine.run()
-    result = report.summary(engine.records, engine.seconds, time.monotonic() - begin)
+    result = report.summary(engine.records, engine.seconds, time.monotonic() - begin, engine.stalls)
     if args.connections:
         result["records"] = report.rows(engine.records)
     text = json.dumps(result)

@@ -15,6 +15,7 @@ import itertools
 import selectors
 import socket
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ HELD = "held"
 STREAM = "stream"
 OK = "ok"
 LONGEST_WAIT_S = 0.05
+STALL_S = 0.25  # a turn of the loop that is so late was held up: by this machine, not by the network
+STALLS_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Engine:
         self.options = options
         self.records: list[Record] = []
         self.seconds: dict[int, Second] = {}
+        self.stalls: deque[tuple[float, float]] = deque(maxlen=STALLS_KEPT)  # when a late turn was due, how late it was
         self._on_second = on_second
         self._request = http.request(options.host, options.path)
         self._selector = selectors.EpollSelector()
@@ -138,9 +142,12 @@ class Engine:
         end = time.time() + options.duration if options.duration else float("inf")
         held = _Arrivals(options.held_rate, options.held)
         stream = _Arrivals(options.rate, options.total or None)
-        second = int(time.time())
+        due = time.time()
+        second = int(due)
         while True:
             now = time.time()
+            if now - due > STALL_S:
+                self.stalls.append((due, now - due))
             ending = self._stopping or now >= end
             if ending:
                 self._drain()
@@ -152,6 +159,7 @@ class Engine:
             if not self._live and (ending or (stream.done and not options.duration)):
                 break
             wake = min(now + LONGEST_WAIT_S, held.next, stream.next, self._timers[0][0] if self._timers else now + 1)
+            due = max(wake, now)
             for key, _ in self._selector.select(max(0.0, wake - time.time())):
                 self._ready(key.data)
             self._due(time.time())
@@ -171,7 +179,7 @@ class Engine:
 
     def _close_second(self, second: int) -> None:
         entry = self.seconds.setdefault(second, Second())
-        entry.open = len(self._live)
+        entry.open = sum(not connection.connecting for connection in self._live)
         if self._on_second:
             self._on_second(second, entry)
 

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-def summary(records: Iterable[Record], seconds: Mapping[int, Second], elapsed: float) -> dict[str, Any]:
-    """Totals, failures by reason, requests and connections per server, requests per second."""
+def summary(
+    records: Iterable[Record], seconds: Mapping[int, Second], elapsed: float, stalls: Iterable[tuple[float, float]] = ()
+) -> dict[str, Any]:
+    """Totals, failures by reason, requests and connections per server, requests per second, the load's own stalls."""
     rows = list(records)
     requests: Counter[str] = Counter()
     connections: Counter[str] = Counter()
@@ -36,6 +38,7 @@ def summary(records: Iterable[Record], seconds: Mapping[int, Second], elapsed: f
         "connections_per_backend": dict(sorted(connections.items())),
         "seconds": round(elapsed, 3),
         "rps": round(answered / elapsed, 1) if elapsed > 0 else 0.0,
+        "stalls": [[round(t, 3), round(late, 3)] for t, late in stalls],
         "timeline": [
             {
                 "t": t,

@@ -6,20 +6,24 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 LABEL = "org.occam-gateway.lab"
+# A load that its test ends has this for its duration: if the test is killed, the load is not there for ever.
+LONGEST = ("--duration", "1800")
 
 
 class LabError(Exception):
@@ -136,17 +140,42 @@ def ansible_environment(**environment: str) -> dict[str, str]:
 
 
 def playbook(
-    lab: Lab, name: str, *arguments: str, timeout: float = 180, **environment: str
+    lab: Lab, name: str, *arguments: str, timeout: float = 600, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a playbook against the lab that is up."""
-    return subprocess.run(
-        [*ansible_playbook(lab, name), *arguments],
-        capture_output=True,
+    """Run a playbook against the lab that is up. `timeout` is for one that hangs: its `always` parts do not run then.
+
+    Raises LabError with the end of what it printed. A test that is interrupted leaves no playbook behind either.
+    """
+    argv = [*ansible_playbook(lab, name), *arguments]
+    process = subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
+        start_new_session=True,
         env=ansible_environment(**environment),
     )
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        out, err = _end_playbook(process)
+        raise LabError(f"{name}.yml was not over after {timeout:g} s: {out[-4000:]}{err[-2000:]}") from None
+    except BaseException:
+        _end_playbook(process)
+        raise
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+
+def _end_playbook(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End it with all its processes, and return what it printed. Its workers have sessions of their own: it tells them
+    when it is interrupted.
+    """
+    for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=patience)
+    return "", ""
 
 
 @contextmanager
@@ -181,35 +210,105 @@ def capture(node: Node, interface: str, expression: str, into: Path, snaplen: in
         node.run(f"rm -f {remote} {remote}.pid {remote}.log", check=False)
 
 
-class Load:
-    """`og-load` on a client, in the background; `finish()` returns its report."""
+class Background:
+    """A command that runs on a node while the test goes on. A signal to `docker exec` does not reach it: it says its
+    process id first.
+    """
+
+    def __init__(self, node: Node, command: str) -> None:
+        self.node = node
+        # Files, not pipes: nobody has to read them for the command to go on.
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the command runs
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115
+        argv = ["docker", "exec", node.container, "sh", "-c", f"echo $$ >&2; exec {command}"]
+        self.process = subprocess.Popen(argv, stdout=self._out, stderr=self._err)
+
+    @property
+    def out(self) -> str:
+        """What it has said so far on standard output."""
+        return _content(self._out.fileno())
+
+    @property
+    def err(self) -> str:
+        """And on standard error, its process id ahead of it."""
+        return _content(self._err.fileno())
+
+    def signal(self, name: str) -> None:
+        """Send it a signal; one that is over does not mind."""
+        pid, end, _ = self.err.partition("\n")
+        if end and pid.isdigit() and self.process.poll() is None:
+            self.node.run(f"kill -{name} {pid}", check=False)
+
+    def close(self, patience: float = 20) -> None:
+        """End it, if it still runs: as it likes to end, or after `patience` seconds anyhow."""
+        try:
+            for name in ("TERM", "KILL"):
+                self.signal(name)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(patience)
+                    break
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self._out.close()
+            self._err.close()
+
+
+def _content(descriptor: int) -> str:
+    """All of a file that a process still writes through the same descriptor: its place is left where it is."""
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
+
+
+class Load(Background):
+    """`og-load` on a client, in the background; `finish()` or `stop()` give its report, which is then `report`, too."""
 
     def __init__(self, client: Node, vip: str, *options: str, port: int = 80) -> None:
-        self.client = client
-        # A pipe on standard input keeps it tied to this process: if the test dies, the load is ended by its duration.
-        argv = [
-            "docker",
-            "exec",
-            client.container,
-            "env",
-            "PYTHONPATH=/opt/og/current/lib",
-            "python3",
-            "-m",
-            "og.load",
-            "--host",
-            vip,
-            "--port",
-            str(port),
-            *options,
-        ]
-        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        argv = ["--host", vip, "--port", str(port), "--progress", *options]
+        super().__init__(client, f"env PYTHONPATH=/opt/og/current/lib python3 -m og.load {shlex.join(argv)}")
+        self.report: dict[str, Any] = {}
+
+    def seconds(self) -> list[dict[str, int]]:
+        """What it has said of each second so far: connections that were `open` at its end, `opened` in it, ..."""
+        complete = self.err.rpartition("\n")[0].splitlines()
+        words = [line.split()[1:] for line in complete if " open=" in line]
+        return [{name: int(value) for name, _, value in (word.partition("=") for word in line)} for line in words]
+
+    def wait_open(self, connections: int) -> None:
+        """Wait until so many are open."""
+
+        def reached() -> bool:
+            seconds = self.seconds()
+            return bool(seconds) and seconds[-1]["open"] >= connections
+
+        self._wait(f"{connections} open connections", reached)
+
+    def go_on(self, seconds: int) -> None:
+        """Wait until it has worked for so many seconds from now on. It counts them itself: those in which the machine
+        stalls are none.
+        """
+        wanted = len(self.seconds()) + 1 + seconds  # the next line is about a second that has begun already
+        self._wait(f"{seconds} s of load", lambda: len(self.seconds()) >= wanted, 60 + 10 * seconds)
+
+    def _wait(self, what: str, probe: Callable[[], bool], timeout: float = 60) -> None:
+        def done() -> bool:
+            if self.process.poll() is not None:
+                raise LabError(f"{self.node.name}: og-load is over, without {what}: {self.err[-2000:].strip()}")
+            return probe()
+
+        wait_for(f"{what} of {self.node.name}", done, timeout)
 
     def finish(self, timeout: float = 180) -> dict[str, Any]:
         """Wait for the end and decode the report."""
-        out, err = self._process.communicate(timeout=timeout)
-        if self._process.returncode not in (0, 1):
-            raise LabError(f"{self.client.name}: og-load ended with {self._process.returncode}: {err.decode().strip()}")
-        return dict(json.loads(out))
+        code = self.process.wait(timeout)
+        if code not in (0, 1):
+            raise LabError(f"{self.node.name}: og-load ended with {code}: {self.err[-2000:].strip()}")
+        self.report = dict(json.loads(self.out))
+        return self.report
+
+    def stop(self) -> dict[str, Any]:
+        """Have it close its connections and end."""
+        self.signal("TERM")
+        return self.finish()
 
 
 @contextmanager
@@ -219,18 +318,17 @@ def load(client: Node, vip: str, *options: str, port: int = 80) -> Iterator[Load
     try:
         yield running
     finally:
-        if running._process.poll() is None:
-            running._process.kill()
-            running._process.wait()
+        running.close()
 
 
 def wait_for(what: str, probe: Any, timeout: float = 30, every: float = 0.2) -> Any:
     """The first true result of `probe()`. Raises LabError naming `what` when there is none in time."""
     end = time.monotonic() + timeout
     while True:
+        last = time.monotonic() > end  # a machine that stalls does not keep the last look from being taken
         result = probe()
         if result:
             return result
-        if time.monotonic() > end:
+        if last:
             raise LabError(f"waited {timeout:g} s for {what}")
         time.sleep(every)

@@ -24,14 +24,38 @@ ONE_SITE = (
     *("drain", "consul_loss", "hasher_loss", "rolling"),
 )
 TWO_SITES = ("recovery", "spill", "routers_loss", "site_loss")
-LIMIT_S = 420
+HANGS_S = 1500  # no limit of a drill: these are in its report
+STALL_MS = 500  # a load that was held up for so long may have seen what only the machine was to blame for
 RESTORED_MS = 500  # the median of three runs: one of them may meet a busy machine
 
 
 def play(lab: Lab, drill: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a drill's playbook against the lab that is up, with its reports in `folder`."""
     reports = ["-e", f"og_drill_reports={folder}"]
-    return playbook(lab, f"drill_{drill}", *reports, *arguments, timeout=LIMIT_S, DRILL_SHORT="1")
+    try:
+        return playbook(lab, f"drill_{drill}", *reports, *arguments, timeout=HANGS_S, DRILL_SHORT="1")
+    except BaseException:
+        end_what_is_left(lab)
+        raise
+
+
+def end_what_is_left(lab: Lab) -> None:
+    """Of a drill whose playbook was killed: what its hosts would undo after ten minutes is undone now, its load and its
+    watchers end, and the gateway nodes run again.
+    """
+    undo = (
+        "for timer in $(systemctl list-units --plain --no-legend 'og-drill-undo-*.timer' | awk '{print $1}'); do "
+        'systemctl start --wait "${timer%.timer}.service"; systemctl stop "$timer"; done; '
+        "systemctl stop 'og-drill-*'"
+    )
+    serve = "systemctl start consul gobgpd og-health og-%s og-control; /opt/og/current/bin/og-health --undrain"
+    for node in lab.group(""):
+        kind = {"ogh": "hasher", "ogr": "router"}.get(node.name[:3])
+        for command in (undo, *([serve % kind] if kind else [])):
+            try:
+                node.run(command, check=False, timeout=120)
+            except subprocess.TimeoutExpired as error:
+                print(f"{node.name}: {error}")
 
 
 def need_two_sites(lab: Lab) -> None:
@@ -40,14 +64,17 @@ def need_two_sites(lab: Lab) -> None:
 
 
 def judged(lab: Lab, drill: str, folder: Path) -> dict[str, Any]:
-    """Run a drill: it passes by its own report, and the report is one of a drill that took place."""
+    """Run a drill: it passes by its own report, and the report is one of a drill that took place.
+
+    One that failed while the machine stalled is repeated once, and judged by the same limits.
+    """
     begin = time.time()
-    done = play(lab, drill, folder)
-    report_file = folder / drill / "report.json"
-    assert report_file.exists(), done.stdout[-4000:] + done.stderr[-2000:]
-    report: dict[str, Any] = json.loads(report_file.read_text())
-    print({key: value for key, value in report.items() if key not in ("share", "share_in_force", "outcomes")})
-    assert report["reasons"] == []
+    done, report = reported(lab, drill, folder)
+    if report["reasons"] and report["stalls"]["longest_ms"] >= STALL_MS:
+        print(f"{drill} failed while its load stalled {report['stalls']}, once more: {report['reasons']}")
+        folder, begin = folder / "again", time.time()
+        done, report = reported(lab, drill, folder)
+    assert report["reasons"] == [], f"outcomes: {report['outcomes']}, stalls of the load: {report['stalls']}"
     assert done.returncode == 0, done.stdout[-4000:]
     assert report["t_fault"] > begin
     assert report["requests"] > report["established_before"]
@@ -55,6 +82,16 @@ def judged(lab: Lab, drill: str, folder: Path) -> dict[str, Any]:
     assert (report["expected_broken"] > 0) == (drill in ("failover", "backend_crash"))
     assert "<svg" in (folder / drill / "timeline.svg").read_text()
     return report
+
+
+def reported(lab: Lab, drill: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """Run a drill that must come to a report."""
+    done = play(lab, drill, folder)
+    report_file = folder / drill / "report.json"
+    assert report_file.exists(), done.stdout[-4000:] + done.stderr[-2000:]
+    report: dict[str, Any] = json.loads(report_file.read_text())
+    print({key: value for key, value in report.items() if key not in ("share", "share_in_force", "outcomes")})
+    return done, report
 
 
 @pytest.mark.parametrize("drill", ONE_SITE)

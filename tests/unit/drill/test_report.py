@@ -75,6 +75,13 @@ def test_each_way_to_fail_is_named(row: Connection, limits: Limits, reason: str)
     assert len(result["reasons"]) == 1
 
 
+def test_stalls_of_the_load_count_from_just_before_the_fault_on() -> None:
+    stalls = [(107.9, 1.0), (108.9, 0.3), (112.0, 0.7254)]
+    rows = [HELD, *STREAM]
+    assert report(PLAN, rows, (), stalls)["stalls"] == {"count": 2, "longest_ms": 725.4}
+    assert judged(rows)["stalls"] == {"count": 0, "longest_ms": 0.0}
+
+
 def test_hunts_and_drops_of_nodes_are_counted_also_over_a_restart() -> None:
     counts = [
         ("ogr_w1", {"rx": 9, "hunt_1": 5}),
@@ -281,7 +288,7 @@ def test_utilisation_is_the_time_connections_were_open() -> None:
 
 def write(folder: Path, **changes: Any) -> None:
     rows = [{k: v for k, v in vars(row).items() if k != "client"} for row in (HELD, *STREAM)]
-    (folder / "cli_w1.json").write_text(json.dumps({"records": rows}))
+    (folder / "cli_w1.json").write_text(json.dumps({"records": rows, "stalls": [[111.0, 0.5]]}))
     drill = {
         "drill": "hasher_loss",
         "site": "west",
@@ -302,6 +309,7 @@ def test_the_command_writes_report_and_picture(tmp_path: Path, capsys: pytest.Ca
     assert (result["verdict"], result["detection_ms"], result["detected_by"]) == ("passed", 400.0, {"ogr_w1": 400.0})
     assert json.loads(capsys.readouterr().out)["drill"] == "hasher_loss"
     assert "<svg" in (tmp_path / "timeline.svg").read_text()
+    assert result["stalls"] == {"count": 1, "longest_ms": 500.0}
     write(tmp_path, limits={"established": 2})
     assert main([str(tmp_path)]) == 1
 
@@ -333,9 +341,10 @@ def test_a_bad_record_or_watch_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([str(tmp_path)]) == 2
     assert "ogr_w1" in capsys.readouterr().err
     (tmp_path / "ogr_w1.watch").unlink()
-    (tmp_path / "cli_w1.json").write_text(json.dumps({"records": [{"population": "held"}]}))
-    assert main([str(tmp_path)]) == 2
-    assert "cli_w1" in capsys.readouterr().err
+    for wrong in ({"records": [{"population": "held"}]}, {"records": [], "stalls": [[1.0]]}):
+        (tmp_path / "cli_w1.json").write_text(json.dumps(wrong))
+        assert main([str(tmp_path)]) == 2
+        assert "cli_w1" in capsys.readouterr().err
     with pytest.raises(RecordError, match="begun"):
         connection("c", {"population": "held", "begun": "x"})
     assert limits({"utilisation": [0.5, 1], "broken": None}) == Limits(utilisation=(0.5, 1.0))

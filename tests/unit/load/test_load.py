@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -81,6 +83,36 @@ def test_held_connections_exchange_until_the_end() -> None:
     assert isinstance(rows, list)
     assert len(rows) == 20
     assert all(row["requests"] >= 5 and row["outcome"] == "ok" for row in rows)
+
+
+def test_a_signal_ends_it_well_and_its_own_stalls_are_told() -> None:
+    with server(answer) as port:
+        options = ("--held", "5", "--interval", "0.1", "--duration", "60", "--progress", "--connections")
+        command = [sys.executable, "-m", "og.load", "--host", "::1", "--port", str(port), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert any(" open=5 " in line for line in process.stderr)
+            process.send_signal(signal.SIGSTOP)
+            stopped = time.time()
+            time.sleep(0.7)
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+            report = json.loads(process.communicate(timeout=30)[0])
+    assert (process.returncode, report["connections"], report["failed"]) == (0, 5, 0)
+    assert [row["outcome"] for row in report["records"]] == ["ok"] * 5
+    assert [t for t, late in report["stalls"] if late >= 0.6 and abs(t - stopped) < 0.2]
+
+
+def test_what_is_not_open_yet_is_not_called_open() -> None:
+    """Of a listener that accepts nobody the kernel opens a few, and lets the others wait."""
+    with closing(socket.create_server(("::1", 0), family=socket.AF_INET6, backlog=0)) as full:
+        options = ("--held", "5", "--duration", "4", "--timeout", "1.5")
+        _, report = load(int(full.getsockname()[1]), *options)
+    failures, timeline = report["failures"], report["timeline"]
+    assert isinstance(failures, dict)
+    assert isinstance(timeline, list)
+    assert sorted(failures) == ["no answer in time", "no connection in time"]
+    assert max(second["open"] for second in timeline) == failures["no answer in time"]
 
 
 def test_a_timeout_that_was_not_needed_makes_no_request() -> None:
