@@ -226,4 +226,3 @@ def test_missing_port_is_named(tmp_path: Path) -> None:
     (tmp_path / "o.json").write_text(json.dumps(options))
     result = run(harness.ROUTER, "--config", tmp_path / "o.json", check=False)
     assert (result.returncode, result.stderr) == (1, "og-router: port.interface: no such interface: nope0\n")
-
