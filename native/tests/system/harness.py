@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import ipaddress
 import itertools
 import json
@@ -235,6 +236,9 @@ class Wire:
         header = struct.pack(">IHBB", 6 << 28, 8 + len(reply), socket.IPPROTO_UDP, 64)
         return header + source + back + ports + struct.pack(">H", checksum) + reply
 
+    def _answered_after(self, answers: int) -> bool:
+        return self.answers > answers
+
     def in_time(self, step: Callable[[], None], tries: int = 3) -> None:
         """What holds as long as members answer in time. It is tried again if we ourselves were late meanwhile."""
         for left in reversed(range(tries)):
@@ -242,8 +246,7 @@ class Wire:
             try:
                 step()
             except AssertionError:
-                answered = self.answers
-                wait_for(lambda answered=answered: self.answers > answered, "a probe comes")  # late just now?
+                wait_for(functools.partial(self._answered_after, self.answers), "a probe comes")  # late just now?
                 if not left or self.slowest_s < LATE_S:
                     raise
                 print(f"a probe was answered after {self.slowest_s:.2f} s: once more")

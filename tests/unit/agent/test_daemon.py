@@ -61,6 +61,6 @@ def test_ready_is_said_after_the_first_report_in_mode_kernel(
 
         monkeypatch.setattr(kernel, "Prober", Prober)
         monkeypatch.setattr(kernel, "report", report)
-        monkeypatch.setattr(kernel.host, "prepare", lambda *_: None)
+        monkeypatch.setattr("og.agent.host.prepare", lambda *_: None)
         kernel.run(tmp_path / "agent.json", replace(CONFIG, status_file=tmp_path / "status.json"))
     assert told == ["report", "READY=1"]
