@@ -278,8 +278,7 @@ def moved_by_restarts_of_health(site: Site) -> list[str]:
     """What happened to the VIP's route while the health daemon was restarted and killed."""
 
     def restarted() -> bool:
-        report = site.health("ogh_w1")
-        return main_pid(site) not in {"0", before} and len(report.get("announced", [])) == 2
+        return main_pid(site) not in {"0", before} and len(site.health("ogh_w1").get("announced", [])) == 2
 
     with site.route_monitor() as monitor:
         before = main_pid(site)
