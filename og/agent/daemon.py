@@ -291,14 +291,16 @@ def run(path: Path, config: AgentConfig) -> None:
     """Attach, then report until told to stop. Leaves everything attached."""
     with signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as arrived:
         running = _Running(path, config)
+        running.report()  # first: who waited for the start finds a status file
         notify("READY=1\nSTATUS=attached")
         while True:
-            running.report()
             if not select.select([arrived], [], [], running.config.report_s)[0]:
+                running.report()
                 continue
             numbers = os.read(arrived, 64)
             if signal.SIGTERM in numbers or signal.SIGINT in numbers:
                 break
             running.reload()
+            running.report()
     running.config.status_file.unlink(missing_ok=True)
     log.info("stopped; the programs stay attached")

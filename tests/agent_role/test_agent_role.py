@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.services.nodes import BARE, IMAGE, ROOT, Node, run
+from tests.services.nodes import BARE, IMAGE, ROOT, Node, run, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,10 +97,10 @@ def test_second_run_changes_nothing() -> None:
 def test_changed_option_is_reloaded_without_a_restart(node: Node) -> None:
     before = node.sh("systemctl show --value --property MainPID og-agent")
     assert "changed=2" in play("-e", '{"og_agent_draining": true}')  # the file, and the reload
-    assert status(node)["draining"] is True
+    wait_for("it drains", lambda: status(node)["draining"])
     assert node.sh("systemctl show --value --property MainPID og-agent") == before
     play()
-    assert status(node)["draining"] is False
+    wait_for("it drains no more", lambda: not status(node)["draining"])
 
 
 def test_stop_leaves_the_programs(node: Node) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from scapy.packet import Packet
 
+PATIENCE_S = 60  # with what takes milliseconds on an idle machine
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
 _SEND_QUEUE, _OFF_WITHOUT_PROBE = 2, -1
@@ -66,7 +67,7 @@ class Sockets:
     def _new(self) -> socket.socket:
         made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-        made.settimeout(5)
+        made.settimeout(PATIENCE_S)
         self.made.append(made)
         return self._stack.enter_context(made)
 
@@ -98,7 +99,7 @@ class Sockets:
         self.listener(port)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD)) as wire:
             wire.bind((FAR_PORT, 0))
-            wire.settimeout(5)
+            wire.settimeout(PATIENCE_S)
             wire.send(bytes(Ether(dst=MAC_HERE, src=MAC_THERE) / tcp(src=FAR_CLIENT, dport=port)))
             while True:
                 seen = Ether(wire.recv(2000))
@@ -131,7 +132,7 @@ class Sockets:
         return made
 
 
-def wait_for(condition: object, seconds: float = 10) -> None:
+def wait_for(condition: object, seconds: float = PATIENCE_S) -> None:
     """Wait until `condition()` is true."""
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]

@@ -33,7 +33,7 @@ ROUTERS = ("ogr_w1",)
 GATEWAYS = HASHERS + ROUTERS
 MANAGED = (ROUTER, *GATEWAYS)  # with systemd; the others only have a link
 VIP = "2001:db8:1::80"
-WAIT_S = 30.0
+WAIT_S = 120.0
 TICKLE = "2001:db8:ffff::1"
 
 
@@ -109,9 +109,14 @@ def inventory() -> dict[str, Any]:
         "og_sites": {"west": {"number": 1, "asn": 64601, "gateway_asn": 64701}},
         "og_services": [{"name": "web", "vip": VIP, "protocol": "tcp", "port": 80, "index": 0}],
         "gobgp_sources": ["go", "debian"],
-        # Two cores carry four systems and the test: 300 ms would be a coin toss.
+        # Two cores carry four systems and the test, and a virtual machine may stand still for seconds: no session is to
+        # end by that. Nothing here measures how fast a dead neighbour is noticed.
         "quagga_bfd_interval_ms": 1000,
         "gobgp_bfd_interval_ms": 1000,
+        "quagga_bfd_multiplier": 10,
+        "gobgp_bfd_multiplier": 10,
+        "quagga_hold_s": 30,
+        "gobgp_hold_s": 30,
     }
     groups = {
         "network_routers": [ROUTER],
@@ -256,7 +261,7 @@ class Site:
         }
         done = subprocess.run(
             [*argv, *options, str(self.work / "site.yml")],
-            capture_output=True, text=True, timeout=540, check=False, cwd=REPOSITORY, env=environment,
+            capture_output=True, text=True, timeout=1800, check=False, cwd=REPOSITORY, env=environment,
         )  # fmt: skip
         assert bool(done.returncode) is fails, done.stdout[-6000:] + done.stderr[-2000:]
         return done
@@ -279,24 +284,29 @@ class Site:
         """What the router's BGP holds."""
         return set(self.vtysh("show bgp ipv6 unicast").get("routes", {}))
 
+    @staticmethod
+    def heartbeat(name: str) -> str:
+        """The file with the node's heartbeat."""
+        return f"/run/og/{'hasher' if name in HASHERS else 'router'}.heartbeat"
+
     def start_heartbeat(self, name: str, flags: int = 3) -> None:
-        role = "hasher" if name in HASHERS else "router"
-        run(
-            "docker",
-            "exec",
-            "--detach",
-            container(name),
-            "python3",
-            "/opt/writer.py",
-            f"/run/og/{role}.heartbeat",
-            str(flags),
-        )
+        """Before others in the queue for a processor: silence of 200 ms is a failure."""
+        writer = ("nice", "-n", "-15", "python3", "/opt/writer.py", self.heartbeat(name), str(flags))
+        run("docker", "exec", "--detach", container(name), *writer)
+
+    def _heartbeat_field(self, name: str, kind: str, offset: int, size: int) -> str:
+        where = (f"-j{offset}", f"-N{size}", self.heartbeat(name))
+        return self.execute(name, "od", "-An", f"-t{kind}", *where).stdout.strip()
 
     def heartbeat_pid(self, name: str) -> str:
         """Process that writes the heartbeat, as seen on the node."""
-        role = "hasher" if name in HASHERS else "router"
-        shown = self.execute(name, "od", "-An", "-tu4", "-j28", "-N4", f"/run/og/{role}.heartbeat").stdout
-        return shown.strip()
+        return self._heartbeat_field(name, "u4", 28, 4)
+
+    def late_heartbeats(self, name: str) -> list[str]:
+        """How late those turns of the heartbeat were that came late, in ms; what is late just now is waited for."""
+        loops = self._heartbeat_field(name, "u8", 8, 8)
+        wait_for("the heartbeat goes on", lambda: self._heartbeat_field(name, "u8", 8, 8) != loops)
+        return self.execute(name, "cat", f"{self.heartbeat(name)}.late", check=False).stdout.split()
 
     def signal(self, name: str, signal: str) -> float:
         """Send a signal to the process that writes the heartbeat; returns when, as a Unix time."""

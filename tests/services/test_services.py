@@ -72,12 +72,16 @@ def test_service_is_registered_with_what_the_control_daemon_reads(site: Site) ->
     assert (entry["Service"]["Address"], entry["Service"]["Port"]) == (site.agent.address, 80)
 
 
+def refused(check: dict[str, Any]) -> bool:
+    """Failed, and for that reason: a look that came too late on a busy machine fails as well."""
+    return check["Status"] == "critical" and "connection refused" in check["Output"]
+
+
 def test_a_service_that_stops_is_critical_and_comes_back(site: Site) -> None:
     wait_for("web to pass", lambda: check_of(site)["Status"] == "passing")
     site.agent.sh("systemctl stop nginx")
     try:
-        wait_for("web to fail", lambda: check_of(site)["Status"] == "critical")
-        assert "connection refused" in check_of(site)["Output"]
+        wait_for("web to fail because nobody listens", lambda: refused(check_of(site)))
     finally:
         site.agent.sh("systemctl start nginx")
     wait_for("web to pass again", lambda: check_of(site)["Status"] == "passing")
@@ -108,7 +112,7 @@ def test_a_service_definition_consul_refuses_changes_nothing(site: Site) -> None
     )
     assert "interval" in output
     assert site.agent.sh("cat /etc/consul.d/services.json") == before
-    assert check_of(site)["Status"] == "passing"
+    wait_for("web to pass", lambda: check_of(site)["Status"] == "passing")
 
 
 def consul_pids(site: Site) -> list[str]:

@@ -70,15 +70,19 @@ def test_a_clients_packet_is_steered_to_a_router_and_counted(node, wire):
     wait_for("the counter", lambda: counters(node)["steered"] == before + 1)
 
 
-def test_flows_use_both_routers_and_each_stays_at_its_own(wire):
-    where: dict[int, set[str]] = {}
-    for _ in range(2):
-        for sport in range(41000, 41020):
-            wire.send(tcp(sport, "A"))
-            envelope = Envelope.read(wire.expect(steered(sport), f"packet of port {sport}"))
-            where.setdefault(sport, set()).add(envelope.segments[0].locator)
-    assert all(len(routers) == 1 for routers in where.values())
-    assert set.union(*where.values()) == set(ROUTERS.values())
+def test_flows_use_both_routers_and_each_stays_at_its_own(node, wire):
+    def spread():
+        wait_for("both routers answer", lambda: len(serving(node)) == len(ROUTERS))
+        where: dict[int, set[str]] = {}
+        for _ in range(2):
+            for sport in range(41000, 41020):
+                wire.send(tcp(sport, "A"))
+                envelope = Envelope.read(wire.expect(steered(sport), f"packet of port {sport}"))
+                where.setdefault(sport, set()).add(envelope.segments[0].locator)
+        assert all(len(routers) == 1 for routers in where.values())
+        assert set.union(*where.values()) == set(ROUTERS.values())
+
+    wire.in_time(spread)
 
 
 def test_a_drop_has_a_name(node, wire):

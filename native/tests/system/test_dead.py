@@ -109,9 +109,13 @@ def test_dead_takes_silence_and_a_witness(running: Node, witness: Callable[[Node
     assert (why["pin"], why["target_dead"]) == ("pinned", 1)
 
     running.wire.members[agent].silent = False
-    harness.wait_for(lambda: not told(running, agent)["dead"], "it answers")
-    assert is_pinned(running, 50000, agent), "the same incarnation: it knows its connections"
-    assert running.request({"op": "status"})["dead"] == []
+
+    def lives() -> None:
+        harness.wait_for(lambda: not told(running, agent)["dead"], "it answers")
+        assert is_pinned(running, 50000, agent), "the same incarnation: it knows its connections"
+        assert running.request({"op": "status"})["dead"] == []
+
+    running.wire.in_time(lives)
 
 
 def test_new_incarnation_voids_its_pins(running: Node) -> None:
@@ -126,12 +130,18 @@ def test_new_incarnation_voids_its_pins(running: Node) -> None:
 def test_a_witness_alone_makes_nothing_dead(running: Node) -> None:
     agent = connect(running, 50000)
     document(running, agent)
-    unreachable(running, agent)
-    harness.wait_for(lambda: running.count("fabric_error") == 1, "the error came")
-    probes = running.wire.members[agent].probes
-    harness.wait_for(lambda: running.wire.members[agent].probes > probes + 5, "some more probes are answered")
-    assert told(running, agent)["dead"] == 0
-    assert is_pinned(running, 50000, agent)
+
+    def is_not_believed() -> None:
+        harness.wait_for(lambda: not told(running, agent)["suspect"], "it answers")
+        errors = running.count("fabric_error")
+        unreachable(running, agent)
+        harness.wait_for(lambda: running.count("fabric_error") == errors + 1, "the error came")
+        probes = running.wire.members[agent].probes
+        harness.wait_for(lambda: running.wire.members[agent].probes > probes + 5, "some more probes are answered")
+        assert told(running, agent)["dead"] == 0
+        assert is_pinned(running, 50000, agent)
+
+    running.wire.in_time(is_not_believed)
 
 
 def test_an_answer_of_the_host_itself_is_no_witness(running: Node) -> None:

@@ -138,11 +138,15 @@ def test_suspect_router_gets_no_flows(hasher: Node) -> None:
     hasher.load(tables(routers=2))
     harness.wait_for(lambda: hasher.telemetry("/og/members")["ogr_w2"]["replied"] == 1, "both routers answer")
     dead.silent = True
-    harness.wait_for(lambda: hasher.request({"op": "status"})["suspect"] == ["ogr_w2"], "one is suspect")
-    for sport in range(42000, 42040):
-        hasher.wire.send(tcp(sport, "S"))
-        envelope = Envelope.read(hasher.wire.expect(steered(sport), f"SYN of port {sport}"))
-        assert envelope.segments[0].locator == "5f00:1:21::"
+
+    def all_to_the_other() -> None:
+        harness.wait_for(lambda: hasher.request({"op": "status"})["suspect"] == ["ogr_w2"], "one is suspect")
+        for sport in range(42000, 42040):
+            hasher.wire.send(tcp(sport, "S"))
+            envelope = Envelope.read(hasher.wire.expect(steered(sport), f"SYN of port {sport}"))
+            assert envelope.segments[0].locator == "5f00:1:21::"
+
+    hasher.wire.in_time(all_to_the_other)
 
 
 def test_sigkill_and_immediate_restart(hasher: Node) -> None:
@@ -183,27 +187,34 @@ def test_tables_change_under_traffic_without_loss(hasher: Node) -> None:
     hasher.start()
     hasher.load(tables(generation=1, routers=2))
     stop = threading.Event()
-    sent = 0
+    sent, loaded = 0, 1
 
     def swap() -> None:
-        generation = 2
+        nonlocal loaded
         while not stop.is_set():
-            assert hasher.load(tables(generation=generation, routers=1 + generation % 4))["ok"]
-            generation += 1
+            following = loaded + 1
+            assert hasher.load(tables(generation=following, routers=1 + following % 4))["ok"]
+            loaded = following
 
     before = hasher.counters()
     thread = threading.Thread(target=swap)
     thread.start()
     packets = [tcp(port, "A") for port in range(44000, 44100)]
-    for _ in range(10):
-        for packet in packets:
-            hasher.wire.send(packet)
-            sent += 1
-        time.sleep(0.01)
-    stop.set()
-    thread.join()
-    harness.wait_for(lambda: hasher.count("steered") - before["steered"] == sent, f"all {sent} packets are steered")
-    assert hasher.request({"op": "status"})["generation"] > 10, "tables did change meanwhile"
+
+    def all_steered() -> bool:
+        return hasher.count("steered") - before["steered"] == sent
+
+    try:
+        while thread.is_alive() and (sent < 1000 or loaded <= 10):
+            for packet in packets:
+                hasher.wire.send(packet)
+            sent += len(packets)
+            # So never more are on the way than a ring holds, however late the program comes to it.
+            harness.wait_for(all_steered, f"all {sent} packets are steered")
+    finally:
+        stop.set()
+        thread.join()
+    assert hasher.request({"op": "status"})["generation"] == loaded > 10, "tables did change meanwhile"
     arrived: list[Ether] = []
 
     def all_arrived() -> bool:
@@ -278,18 +289,22 @@ def test_own_stall_makes_nobody_suspect(hasher: Node) -> None:
     hasher.wire.members["5f00:1:21::"] = Member(ROLE_ROUTER)
     hasher.start()
     hasher.load(tables())
-    harness.wait_for(lambda: hasher.heartbeat()["flags"] == 3, "serving")
-    assert hasher.process
-    hasher.process.send_signal(signal.SIGSTOP)
-    time.sleep(0.6)
-    hasher.process.send_signal(signal.SIGCONT)
-    rounds = hasher.telemetry("/og/load")["probe_rounds"]
 
-    def nobody_suspect() -> bool:
-        assert hasher.request({"op": "status"})["suspect"] == []
-        return bool(hasher.telemetry("/og/load")["probe_rounds"] > rounds + 3)
+    def stand_still() -> None:
+        harness.wait_for(lambda: hasher.heartbeat()["flags"] == 3, "serving")
+        assert hasher.process
+        hasher.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.6)
+        hasher.process.send_signal(signal.SIGCONT)
+        rounds = hasher.telemetry("/og/load")["probe_rounds"]
 
-    harness.wait_for(nobody_suspect, "three rounds later")
+        def nobody_suspect() -> bool:
+            assert hasher.request({"op": "status"})["suspect"] == []
+            return bool(hasher.telemetry("/og/load")["probe_rounds"] > rounds + 3)
+
+        harness.wait_for(nobody_suspect, "three rounds later")
+
+    hasher.wire.in_time(stand_still)
     assert hasher.telemetry("/og/load")["probe_rounds_discarded"] > 0
 
 

@@ -173,16 +173,18 @@ def test_agents_answers_decide(running: Node) -> None:
 
     second.listeners = 0
     harness.wait_for(lambda: running.telemetry("/og/members")["agent_w2"]["listeners"] == 0, "no listener is told")
-    for sport in range(51000, 51010):
-        steer(running, tcp(sport, "S", hlim=63))
-        assert {s.locator for s in expect(running, sport, "SYN").segments[1:]} == {"5f00:1:31::"}
 
+    def offered_to(agent: str, suspect: list[str], first_port: int) -> None:
+        harness.wait_for(lambda: running.request({"op": "status"})["suspect"] == suspect, f"suspect: {suspect}")
+        for sport in range(first_port, first_port + 10):
+            steer(running, tcp(sport, "S", hlim=63))
+            assert {s.locator for s in expect(running, sport, "SYN").segments[1:]} == {agent}
+
+    running.wire.in_time(lambda: offered_to("5f00:1:31::", [], 51000))
     second.listeners = 1
+    harness.wait_for(lambda: running.telemetry("/og/members")["agent_w2"]["listeners"] == 1, "and of one again")
     first.silent = True
-    harness.wait_for(lambda: running.request({"op": "status"})["suspect"] == ["agent_w1"], "silent agent is suspect")
-    for sport in range(51010, 51020):
-        steer(running, tcp(sport, "S", hlim=63))
-        assert {s.locator for s in expect(running, sport, "SYN").segments[1:]} == {"5f00:1:32::"}
+    running.wire.in_time(lambda: offered_to("5f00:1:32::", ["agent_w1"], 51010))
 
     second.flags |= harness.PROBE_DRAINING
     harness.wait_for(lambda: running.heartbeat()["flags"] == 1, "one suspect, one draining: cannot serve")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -61,8 +62,11 @@ def test_strays_go_to_their_owner(tmp_path: Path) -> None:
 
 def affinity(process: int) -> dict[str, set[int]]:
     """Return the processors each thread may use, by its name."""
-    threads = (int(task.name) for task in Path(f"/proc/{process}/task").iterdir())
-    return {Path(f"/proc/{thread}/comm").read_text().strip(): os.sched_getaffinity(thread) for thread in threads}
+    found = {}
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that has ended meanwhile
+            found[(task / "comm").read_text().strip()] = os.sched_getaffinity(int(task.name))
+    return found
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: all threads share it")

@@ -170,7 +170,12 @@ def test_a_pin_to_a_site_that_takes_nothing_new_does_not_hold_a_new_connection(r
     set_shares(running, share(1024))
     remote_connection(running, 52000)
     set_shares(running, share(0))
-    assert offered_to(running, 52000, 9000) == [EAST], "the pinned server is asked first"
+
+    def pinned_server_is_asked_first() -> None:
+        harness.wait_for(lambda: not running.telemetry("/og/members")["ogr_e1"]["suspect"], "the east answers")
+        assert offered_to(running, 52000, 9000) == [EAST]
+
+    running.wire.in_time(pinned_server_is_asked_first)
     running.wire.members[EAST].flags = 0
     harness.wait_for(lambda: set(offered_to(running, 52000, 9500)) == set(AGENTS), "servers of this site are asked")
     packet = tcp(52000, "A", seq=1001, ack=5001, hlim=63)

@@ -187,22 +187,28 @@ def status(config: AgentConfig) -> dict[str, Any]:
     }
 
 
+def report(config: AgentConfig, prober: Prober) -> Load:
+    """Write the status file; return the load."""
+    load, services = look(config)
+    attached, counted = accepted(config)
+    state = {"attached": attached, "mode": "kernel", "services": services}
+    write_status(config.status_file, state | {"counters": prober.counters | Counter(counted)})
+    return load
+
+
 def run(path: Path, config: AgentConfig) -> None:
     """Answer probes and report until told to stop. Routes and service addresses stay."""
     with signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as arrived, IPRoute() as route:
         host.prepare(route, config)
         prober = Prober()
-        load, services = look(config)
+        due = time.monotonic() + config.report_s
+        load = report(config, prober)  # first: who waited for the start finds a status file
         notify("READY=1\nSTATUS=served by seg6local")
-        due = 0.0
         while True:
             now = time.monotonic()
             if now >= due:
                 due = now + config.report_s
-                load, services = look(config)
-                attached, counted = accepted(config)
-                state = {"attached": attached, "mode": "kernel", "services": services}
-                write_status(config.status_file, state | {"counters": prober.counters | Counter(counted)})
+                load = report(config, prober)
             probes = prober.sock.fileno()
             ready = select.select([arrived, probes], [], [], max(due - time.monotonic(), 0))[0]
             if probes in ready:

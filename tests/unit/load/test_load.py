@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from collections import Counter
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,20 +53,26 @@ def answer(sock: socket.socket, name: bytes = b"one", limit: int = -1) -> None:
 
 
 def silence(sock: socket.socket) -> None:
-    with sock:
-        threading.Event().wait(5)
+    """Until the client has had enough."""
+    with sock, suppress(OSError):
+        while sock.recv(4096):
+            pass
+
+
+def start(port: int, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "og.load", "--host", "::1", "--port", str(port), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, dict[str, object]]:
+    with process:
+        output, errors = process.communicate(timeout=60)
+    assert output, errors
+    return process.returncode, json.loads(output)
 
 
 def load(port: int, *options: str) -> tuple[int, dict[str, object]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "og.load", "--host", "::1", "--port", str(port), *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    return finished(start(port, *options))
 
 
 def test_stream_counts_every_request() -> None:
@@ -76,8 +83,25 @@ def test_stream_counts_every_request() -> None:
 
 
 def test_held_connections_exchange_until_the_end() -> None:
-    with server(answer) as port:
-        code, report = load(port, "--held", "20", "--interval", "0.1", "--duration", "1.5", "--connections")
+    asked: Counter[socket.socket] = Counter()
+
+    def count(sock: socket.socket) -> None:
+        with sock, suppress(OSError):
+            while sock.recv(4096):
+                asked[sock] += 1
+                sock.sendall(ANSWER % b"one")
+
+    with server(count) as port:
+        process = start(port, "--held", "20", "--interval", "0.1", "--duration", "600", "--connections")
+        end = time.monotonic() + 60
+        try:
+            # With the sixth request it has the answer to the fifth.
+            while len(asked) < 20 or min(asked.values()) < 6:
+                assert time.monotonic() < end, sorted(asked.values())
+                time.sleep(0.05)
+        finally:
+            process.terminate()
+        code, report = finished(process)
     assert code == 0
     rows = report["records"]
     assert isinstance(rows, list)
@@ -100,7 +124,7 @@ def test_a_signal_ends_it_well_and_its_own_stalls_are_told() -> None:
             report = json.loads(process.communicate(timeout=30)[0])
     assert (process.returncode, report["connections"], report["failed"]) == (0, 5, 0)
     assert [row["outcome"] for row in report["records"]] == ["ok"] * 5
-    assert [t for t, late in report["stalls"] if late >= 0.6 and abs(t - stopped) < 0.2]
+    assert [t for t, late in report["stalls"] if late >= 0.6 and abs(t - stopped) < 1]
 
 
 def test_what_is_not_open_yet_is_not_called_open() -> None:
@@ -118,12 +142,12 @@ def test_what_is_not_open_yet_is_not_called_open() -> None:
 def test_a_timeout_that_was_not_needed_makes_no_request() -> None:
     """At most one request per interval and the first, however many timeouts have passed."""
     with server(answer) as port:
-        options = ("--held", "3", "--interval", "0.2", "--timeout", "0.5", "--duration", "3", "--connections")
+        options = ("--held", "3", "--interval", "0.2", "--timeout", "2", "--duration", "7", "--connections")
         code, report = load(port, *options)
     assert code == 0
     rows = report["records"]
     assert isinstance(rows, list)
-    assert all(3 <= row["requests"] <= 16 for row in rows)
+    assert all(3 <= row["requests"] <= 36 for row in rows)
 
 
 def test_connection_ended_by_the_server_is_a_failure() -> None:

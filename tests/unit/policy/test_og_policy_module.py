@@ -138,7 +138,8 @@ def test_without_its_requirements(run, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def daemon(tmp_path):
+def daemon(tmp_path, monkeypatch):
+    monkeypatch.setattr(Daemon, "_watch", lambda _self: None)  # there is no Consul, and a watch has no end
     (tmp_path / "policy.yml").write_text("version: 1\n")
     (tmp_path / "control").mkdir()
     paths = {"policy": "policy.yml", "state_dir": "control", "table_socket": "router.sock"}

@@ -65,6 +65,22 @@ def test_both_can_be_left_out(tmp_path: Path, *, ttl_security: bool, bfd: bool) 
     assert ("ExecStopPost=/bin/sleep 0.9" in unit) is bfd
 
 
+def setting(unit: str, name: str) -> str:
+    """What the unit sets to this name."""
+    return next(line.partition("=")[2] for line in unit.splitlines() if line.startswith(f"{name}="))
+
+
+@pytest.mark.parametrize(("multiplier", "sleep", "limit"), [(3, "0.9", "10"), (100, "30.0", "40")])
+def test_a_stop_may_last_until_the_neighbours_bfd_session_is_over(
+    tmp_path: Path, multiplier: int, sleep: str, limit: str
+) -> None:
+    """systemd would kill the sleep, and the next process start too early."""
+    config, unit = render(tmp_path, gobgp_bfd_multiplier=multiplier)
+    assert config["neighbors"][0]["bfd"]["config"]["detection-multiplier"] == multiplier
+    assert setting(unit, "ExecStopPost") == f"/bin/sleep {sleep}"
+    assert setting(unit, "TimeoutStopSec") == limit
+
+
 def test_both_are_the_default(tmp_path: Path) -> None:
     config, _ = render(tmp_path)
     assert config["neighbors"][0]["ttl-security"]["config"]["enabled"]
