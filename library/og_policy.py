@@ -11,8 +11,8 @@ version_added: "1.0.0"
 description:
   - Checks a policy against the published JSON Schema and what a schema cannot say, and replaces the file in one step.
   - A bad policy changes nothing; the error names line and field of everything that is wrong.
-  - When the control daemon runs, waits until it has the policy in force. If it refuses, the old file comes back with all
-    its attributes.
+  - When the control daemon runs, waits until it has the policy in force. If it refuses, the old file comes back with
+    all its attributes.
   - With O(require_daemon=true) it comes back too where the control daemon does not run.
 author:
   - The Occam Gateway authors
@@ -22,8 +22,8 @@ attributes:
   check_mode:
     support: full
     description:
-      Checks and compares. On a host that lacks the requirements still, it compares only and warns; that is an error with
-      O(validate_only).
+      Checks and compares. On a host that lacks the requirements still, it compares only and warns; that is an error
+      with O(validate_only).
   diff_mode:
     support: full
     description: Shows the text before and after.
