@@ -223,7 +223,8 @@ routes:
     seg6local: {description: "As O(seg6local)", type: dict, returned: for C(encap seg6local)}
     protocol: {description: Route protocol, type: int}
     other:
-      description: Kind and content of a tunnel in a form that the module never makes; C(lwtunnel 0) for several next hops.
+      description:
+        - Kind and content of a tunnel in a form that the module never makes; C(lwtunnel 0) for several next hops.
       type: str
       returned: for such a route
     hops: {description: Number of next hops, type: int, returned: for multipath routes}
