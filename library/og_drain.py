@@ -127,29 +127,33 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was written, or in check mode would be.
-  returned: success
+  returned: success, and when the wait fails
   type: list
   elements: str
   sample: ["drain agent_w1"]
 idle:
   description: Whether nothing is going on any more.
-  returned: when it is to be drained
+  returned: &looked when it is to be drained, unless nobody can tell - of V(site) with O(timeout_s=0) that is no error
   type: bool
 left:
   description: What is still going on.
-  returned: when it is to be drained
+  returned: *looked
   type: int
   sample: 0
 unit:
   description: What is counted.
-  returned: when it is to be drained
+  returned: *looked
   type: str
   sample: connections
 progress:
   description: What was going on, at the start, every ten seconds and at the end.
-  returned: when it waited
+  returned: when it waited, also when that failed
   type: list
   elements: dict
+  contains:
+    after_s: {description: Seconds since the start, type: float}
+    left: {description: What was going on, type: int}
+    unit: {description: What is counted, type: str}
   sample:
     - {after_s: 0.0, left: 14, unit: connections}
     - {after_s: 10.0, left: 3, unit: connections}
@@ -395,7 +399,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if steps and marks.read() & set(names) != (set(names) if drain else set()):
             raise DrainError("somebody else has changed what was just written; run it again")
         if look and parameters["timeout_s"]:
-            return result | wait_until_idle(module, look, changed=bool(steps))
+            return result | wait_until_idle(module, look, {name: result[name] for name in ("changed", "actions")})
     if load is not None:
         result |= {"idle": not load.left, "left": load.left, "unit": load.unit}
     return result
@@ -428,23 +432,23 @@ def first_look(parameters: dict[str, Any]) -> tuple[Callable[[], Load] | None, L
     raise AssertionError
 
 
-def wait_until_idle(module: AnsibleModule, look: Callable[[], Load], *, changed: bool) -> dict[str, Any]:
-    """Wait; fail when time is up, unless that is no error."""
+def wait_until_idle(module: AnsibleModule, look: Callable[[], Load], done: dict[str, Any]) -> dict[str, Any]:
+    """Wait; fail when time is up, unless that is no error. A failure tells what was `done` before, too."""
     name, timeout_s = module.params["name"], module.params["timeout_s"]
     watch = Watch(module.params["settle_s"], timeout_s)
     try:
         idle = wait(watch, look, time.monotonic, time.sleep)
     except DrainError as error:
         msg = f"{name} is drained, but whether it is idle cannot be seen any more: {error}"
-        module.fail_json(msg=msg, changed=changed, progress=watch.progress)
+        module.fail_json(msg=msg, progress=watch.progress, **done)
     left = watch.last or Load(0, "")
     result = {"idle": idle, "left": left.left, "unit": left.unit, "progress": watch.progress}
     if not idle and module.params["fail_on_timeout"]:
         module.fail_json(
             msg=f"{name} is drained, but not idle after {timeout_s} s: {left}. It gets no new flows; "
             "raise timeout_s, or end the drain with state: active",
-            changed=True,
             **result,
+            **done,
         )
     return result
 

@@ -11,7 +11,8 @@ version_added: "1.0.0"
 description:
   - Checks a policy against the published JSON Schema and what a schema cannot say, and replaces the file in one step.
   - A bad policy changes nothing; the error names line and field of everything that is wrong.
-  - When the control daemon runs, waits until it has the policy in force. If it refuses, the old file comes back.
+  - When the control daemon runs, waits until it has the policy in force. If it refuses, the old file comes back with
+    all its attributes.
   - With O(require_daemon=true) it comes back too where the control daemon does not run.
 author:
   - The Occam Gateway authors
@@ -20,7 +21,9 @@ requirements:
 attributes:
   check_mode:
     support: full
-    description: Checks and compares. On a host that lacks the requirements still, it compares only and warns.
+    description:
+      Checks and compares. On a host that lacks the requirements still, it compares only and warns; that is an error
+      with O(validate_only).
   diff_mode:
     support: full
     description: Shows the text before and after.
@@ -112,7 +115,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 digest:
-  description: SHA-256 of the policy's meaning, as C(ogctl status) shows it. Absent where it could not be checked.
+  description: SHA-256 of the policy's meaning, as C(ogctl status) shows it. Null where it could not be checked.
   type: str
   returned: success
 problems:
@@ -190,20 +193,19 @@ def main() -> None:
     path, content = Path(module.params["path"]), module.params["content"].encode()
     before = read(module, path)
     fresh = before != content
-    result: dict[str, Any] = {"changed": fresh, "digest": digest, "confirmed": False}
+    changed = (before is not None and would_differ(module, path)) or fresh
+    result: dict[str, Any] = {"changed": changed, "digest": digest, "confirmed": False}
     if module._diff:  # noqa: SLF001 - the documented way to know
         old = (before or b"").decode(errors="replace")
         result["diff"] = {"before_header": str(path), "after_header": str(path), "before": old}
         result["diff"]["after"] = module.params["content"]
     if module.check_mode:
-        if before is not None:
-            result["changed"] |= set_attributes(module, path)
         module.exit_json(**result)
-    with standby(module, path, keep=fresh) as kept:
-        if fresh:
+    with standby(module, path, keep=changed) as kept:
+        if changed:  # for an owner or a mode, too, a file of its own: the old one comes back with all it had
             module.atomic_move(stage(module, path, content), str(path))
-        result["changed"] |= set_attributes(module, path)
-        result |= confirm(module, str(digest), kept, fresh=fresh)
+            set_attributes(module, path)
+        result |= confirm(module, str(digest), kept, fresh=fresh, changed=changed)
     module.exit_json(**result)
 
 
@@ -216,7 +218,7 @@ def fail(module: AnsibleModule, msg: str, **facts: object) -> NoReturn:
 def check(module: AnsibleModule) -> str | None:
     """Return the digest of the policy, or end the module."""
     if MISSING is not None:
-        if not module.check_mode:
+        if module.params["validate_only"] or not module.check_mode:
             fail(module, msg=missing_required_lib("PyYAML and jsonschema"), exception=MISSING)
         module.warn("policy not checked: PyYAML and jsonschema are not on this host yet")
         return None
@@ -260,6 +262,15 @@ def set_attributes(module: AnsibleModule, path: Path) -> bool:
     """Give the file its owner and mode, in check mode only see whether that can be; tell whether they change."""
     attributes = module.load_file_common_arguments(module.params, path=str(path))
     return bool(module.set_fs_attributes_if_different(attributes, changed=False))
+
+
+def would_differ(module: AnsibleModule, path: Path) -> bool:
+    """Tell, and touch nothing, whether the file's owner or mode would change."""
+    before, module.check_mode = module.check_mode, True
+    try:
+        return set_attributes(module, path)
+    finally:
+        module.check_mode = before
 
 
 def stage(module: AnsibleModule, path: Path, content: bytes) -> str:
@@ -313,8 +324,11 @@ def digest_of(status: dict[str, Any]) -> object:
     return policy.get("digest") if isinstance(policy, dict) else None
 
 
-def confirm(module: AnsibleModule, digest: str, kept: Path, *, fresh: bool) -> dict[str, Any]:
-    """Have the daemon take the policy over and wait until it has; put the old file back when it does not."""
+def confirm(module: AnsibleModule, digest: str, kept: Path, *, fresh: bool, changed: bool) -> dict[str, Any]:
+    """Have the daemon take the policy over and wait until it has; put the old file back when it does not.
+
+    `fresh`: what the file says is new; `changed`: that, or its owner or mode.
+    """
     socket, path = module.params["control_socket"], Path(module.params["path"])
     try:
         answer = {} if fresh else request(socket, {"op": "status"})
@@ -325,25 +339,28 @@ def confirm(module: AnsibleModule, digest: str, kept: Path, *, fresh: bool) -> d
     except SocketError as error:
         if not error.nobody_listens:
             state = "the policy is written" if fresh else "the file already held this policy"
-            fail(module, msg=f"{state}; whether the control daemon has it in force is not known: {error}")
+            unknown = f"{state}; whether the control daemon has it in force is not known: {error}"
+            fail(module, msg=unknown, changed=changed)
         if module.params["require_daemon"]:
-            state = put_back(path, kept) if fresh else "the file is as it was"
+            state = put_back(path, kept) if changed else "the file is as it was"
             fail(module, msg=f"the control daemon is not there to take the policy over, {state}: {error}")
         return {"confirmed": False}
     if answer.get("ok") is not True or answer.get("policy") != digest:
-        state = put_back(path, kept) if fresh else "though it is what the file already held"
-        fail(module, msg=f"the control daemon refuses the policy, {state}: {answer.get('error', answer)}")
+        states = [] if fresh else ["though it is what the file already held"]
+        states += [put_back(path, kept)] if changed else []
+        fail(module, msg=f"the control daemon refuses the policy, {', '.join(states)}: {answer.get('error', answer)}")
     if module.params["require_daemon"]:
-        answer = wait_applied(module, answer)
+        answer = wait_applied(module, answer, changed=changed)
     return {"confirmed": True, "applied": answer.get("applied"), "generation": answer.get("generation")}
 
 
-def wait_applied(module: AnsibleModule, answer: dict[str, Any]) -> dict[str, Any]:
+def wait_applied(module: AnsibleModule, answer: dict[str, Any], *, changed: bool) -> dict[str, Any]:
     """Wait until the data plane runs the tables that follow from the policy; end the module when it does not."""
     end = time.monotonic() + module.params["timeout"]
     while not answer.get("applied"):
         if time.monotonic() >= end:
-            fail(module, msg=f"the policy is in force, but the data plane does not follow: {answer.get('detail')}")
+            late = f"the policy is in force, but the data plane does not follow: {answer.get('detail')}"
+            fail(module, msg=late, changed=changed)
         time.sleep(POLL_S)
         try:
             answer = request(module.params["control_socket"], {"op": "status"})

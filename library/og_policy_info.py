@@ -56,24 +56,24 @@ RETURN = r"""
 exists:
   description: The file is there.
   type: bool
-  returned: always
+  returned: success
 policy:
   description: What the file says, without defaults. Empty when it is bad.
   type: dict
-  returned: always
+  returned: success
 digest:
   description: SHA-256 of the file's meaning; empty when it is bad.
   type: str
-  returned: always
+  returned: success
 problems:
   description: What is wrong with the file, each with its line and field.
   type: list
   elements: str
-  returned: always
+  returned: success
 daemon:
   description: The control daemon. Without one, only RV(daemon.running) and RV(daemon.error).
   type: dict
-  returned: always
+  returned: success
   contains:
     running: {description: It answers, type: bool}
     error: {description: Why it does not answer or why it refuses the file, type: str}
@@ -84,7 +84,7 @@ daemon:
 in_force:
   description: The daemon runs with what the file says, and the data plane follows.
   type: bool
-  returned: always
+  returned: success
 """
 
 import traceback

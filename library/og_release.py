@@ -14,6 +14,7 @@ description:
   - With an id that is there already it only switches, which is how a node is rolled back.
   - The link O(root)C(/previous) names the release that was current before.
   - Running programs are not touched.
+  - Old releases are removed last. One that cannot be removed is a warning.
 author:
   - The Occam Gateway authors
 attributes:
@@ -43,6 +44,7 @@ options:
     description:
       - The release that O(root)C(/previous) shall name after a switch. By default the one that was current.
       - For whoever undoes a switch - the way back is then what it was before. The O(id) itself - there is none.
+      - Any other must be installed.
     type: str
     default: ""
   root:
@@ -50,7 +52,10 @@ options:
     type: path
     default: /opt/og
   keep:
-    description: How many releases stay, the current one included; the most recently installed ones do.
+    description:
+      - How many releases stay, the current one included; the most recently installed ones do. At least 1.
+      - More stay where they are needed - O(id), the one that is current before this run, and what O(root)C(/previous)
+        names before and after it, so that a switch can be undone. Even with V(1) there is a way back.
     type: int
     default: 3
   bin_dir:
@@ -84,10 +89,16 @@ previous:
   type: str
   returned: success
 releases:
-  description: All that are installed.
+  description: All that are installed after this run.
   type: list
   elements: str
   returned: success
+actions:
+  description: The steps taken, or in check mode the steps that would be taken.
+  type: list
+  elements: str
+  returned: success, and on failure those before it
+  sample: ["unpack 0123456789abcdef", "switch to 0123456789abcdef"]
 """
 
 import hashlib
@@ -99,9 +110,14 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Step = tuple[str, Callable[[], object]]  # in words, and what does it
 
 FACT = """#!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
@@ -116,21 +132,21 @@ class Around:
     fact: Path
     command: Path
 
-    def is_right(self, root: Path) -> bool:
-        """Tell whether both are as they should be."""
-        fact_is = (
+    def steps(self, root: Path) -> list[Step]:
+        """Return what makes both as they should be, each in one step."""
+        found: list[Step] = []
+        if not self._fact_is_right(root):
+            found.append((f"write {self.fact}", lambda: replace(self.fact, FACT.format(root=root), 0o755)))
+        if not (self.command.is_symlink() and self.command.readlink() == root / "current/bin/ogctl"):
+            found.append((f"link {self.command}", lambda: link(self.command, root / "current/bin/ogctl")))
+        return found
+
+    def _fact_is_right(self, root: Path) -> bool:
+        return (
             self.fact.is_file()
             and self.fact.read_bytes() == FACT.format(root=root).encode()
             and os.access(self.fact, os.X_OK)
         )
-        return fact_is and self.command.is_symlink() and self.command.readlink() == root / "current/bin/ogctl"
-
-    def make(self, root: Path) -> None:
-        """Make both, each in one step."""
-        for path in (self.fact, self.command):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        replace(self.fact, FACT.format(root=root), 0o755)
-        link(self.command, root / "current/bin/ogctl")
 
 
 @dataclass(frozen=True)
@@ -143,12 +159,6 @@ class Plan:
     unpack: bool
     switch: bool
     remove: tuple[str, ...]
-    around: bool
-
-    @property
-    def changed(self) -> bool:
-        """Whether there is anything to do."""
-        return self.unpack or self.switch or self.around or bool(self.remove)
 
 
 @dataclass(frozen=True)
@@ -180,32 +190,36 @@ def main() -> None:
         supports_check_mode=True,
     )
     root, wanted = Path(module.params["root"]), module.params["id"]
-    if not re.fullmatch("[0-9a-f]{16}", wanted):
-        fail(module, f"id: not 16 hex digits: {wanted!r}")
+    for name, value in (("id", wanted), ("previous", module.params["previous"] or wanted)):
+        if not re.fullmatch("[0-9a-f]{16}", value):
+            fail(module, f"{name}: not 16 hex digits: {value!r}; nothing was changed")
+    if module.params["keep"] < 1:
+        fail(module, f"keep: {module.params['keep']} is less than 1; nothing was changed")
     around = Around(Path(module.params["fact_dir"]) / "og.fact", Path(module.params["bin_dir"]) / "ogctl")
     choice = Choice(wanted, activate=module.params["activate"], back=module.params["previous"])
     try:
-        plan = make_plan(root, choice, around, max(1, module.params["keep"]))
+        plan = make_plan(root, choice, module.params["keep"])
         look_at_archive(module, plan)
+        steps = make_steps(plan, root, wanted, module.params["archive"], around)
     except (ReleaseError, OSError) as error:
         fail(module, f"release {wanted}: {error}; nothing was changed")
-    after = [name for name in dict.fromkeys((wanted, *plan.installed)) if name not in plan.remove]
-    result = {
-        "changed": plan.changed,
-        "id": wanted,
-        "previous": plan.previous,
-        "releases": sorted(after),
-        "diff": {
+    if module.check_mode:
+        actions = [words for words, _ in steps] + [f"remove {name}" for name in plan.remove]
+    else:
+        actions = carry_out(module, steps)
+        actions += remove(module, root / "releases", plan.remove)
+    after = [name for name in dict.fromkeys((wanted, *plan.installed)) if f"remove {name}" not in actions]
+    module.exit_json(
+        changed=bool(actions),
+        actions=actions,
+        id=wanted,
+        previous=plan.previous,
+        releases=sorted(after),
+        diff={
             "before": describe(plan.previous, plan.installed),
             "after": describe(wanted if choice.activate else plan.previous, after),
         },
-    }
-    if not module.check_mode:
-        try:
-            apply(plan, root, wanted, module.params["archive"], around)
-        except (ReleaseError, OSError) as error:
-            fail(module, f"release {wanted}: {error}")
-    module.exit_json(**result)
+    )
 
 
 def look_at_archive(module: AnsibleModule, plan: Plan) -> None:
@@ -221,9 +235,9 @@ def look_at_archive(module: AnsibleModule, plan: Plan) -> None:
         module.warn(f"archive: {archive} is not there yet; what it holds is checked in the real run")
 
 
-def fail(module: AnsibleModule, message: str) -> NoReturn:
-    """End the module with an error."""
-    module.fail_json(msg=message)
+def fail(module: AnsibleModule, message: str, done: Sequence[str] = ()) -> NoReturn:
+    """End the module with an error, after what was done."""
+    module.fail_json(msg=message, changed=bool(done), actions=list(done))
     raise SystemExit(1)
 
 
@@ -232,25 +246,30 @@ def describe(current: str, installed: list[str] | tuple[str, ...]) -> str:
     return json.dumps({"current": current, "releases": sorted(installed)}, indent=1) + "\n"
 
 
-def make_plan(root: Path, choice: Choice, around: Around, keep: int) -> Plan:
-    """Compare what is there with what shall be."""
-    releases = root / "releases"
-    found = [path for path in releases.glob("*") if (path / "manifest.json").is_file()]
-    installed = [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+def installed(root: Path) -> list[str]:
+    """Return the releases, the most recently installed first."""
+    found = [path for path in (root / "releases").glob("*") if (path / "manifest.json").is_file()]
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def make_plan(root: Path, choice: Choice, keep: int) -> Plan:
+    """Compare what is there with what shall be. Raises ReleaseError for a way back that is not there."""
+    there = installed(root)
+    if choice.back not in ("", choice.wanted, *there):
+        raise ReleaseError(f"previous: {choice.back} is not installed; installed: {', '.join(there) or 'none'}")
     current, before = target(root / "current"), target(root / "previous")
     switch = choice.activate and current != choice.wanted
     back = (choice.back or current) if switch else ""
-    # The wanted one stays, the current one, which may still run, and the way back.
-    needed = [name for name in (choice.wanted, current, back or before) if name in (choice.wanted, *installed)]
-    order = list(dict.fromkeys((*needed, *installed)))
+    # These stay: the wanted one, the current one, which may still run, the way back, and where that goes when undone.
+    needed = [name for name in (choice.wanted, current, back, before) if name in (choice.wanted, *there)]
+    order = list(dict.fromkeys((*needed, *there)))
     return Plan(
         previous=current,
         back=back,
-        installed=tuple(installed),
-        unpack=choice.wanted not in installed,
+        installed=tuple(there),
+        unpack=choice.wanted not in there,
         switch=switch,
         remove=tuple(order[max(keep, len(set(needed))) :]),
-        around=not around.is_right(root),
     )
 
 
@@ -259,21 +278,46 @@ def target(path: Path) -> str:
     return path.readlink().name if path.is_symlink() else ""
 
 
-def apply(plan: Plan, root: Path, wanted: str, archive: str | None, around: Around) -> None:
-    """Carry the plan out, the switch last but for tidying up."""
-    releases = root / "releases"
+def make_steps(plan: Plan, root: Path, wanted: str, archive: str | None, around: Around) -> list[Step]:
+    """Return what the plan asks for but for the removals, the switch last."""
+    steps: list[Step] = []
     if plan.unpack and archive is not None:
-        unpack(Path(archive), releases, wanted)
-    if plan.around:
-        around.make(root)
+        steps.append((f"unpack {wanted}", lambda: unpack(Path(archive), root / "releases", wanted)))
+    steps += around.steps(root)
     if plan.switch:
-        link(root / "current", Path("releases") / wanted)
+        steps.append((f"switch to {wanted}", lambda: link(root / "current", Path("releases") / wanted)))
+        previous = root / "previous"
         if plan.back == wanted:
-            (root / "previous").unlink(missing_ok=True)
+            steps.append((f"remove {previous}", lambda: previous.unlink(missing_ok=True)))
         elif plan.back:
-            link(root / "previous", Path("releases") / plan.back)
-    for name in plan.remove:
-        shutil.rmtree(releases / name)
+            steps.append((f"link {previous} to {plan.back}", lambda: link(previous, Path("releases") / plan.back)))
+    return steps
+
+
+def carry_out(module: AnsibleModule, steps: Sequence[Step]) -> list[str]:
+    """Take the steps and return them in words. Where one fails the module ends, and says which came before."""
+    done: list[str] = []
+    for words, do in steps:
+        try:
+            do()
+        except (ReleaseError, OSError) as error:
+            state = f"done before: {', '.join(done)}" if done else "nothing was changed"
+            fail(module, f"release {module.params['id']}: {error}; {state}", done)
+        done.append(words)
+    return done
+
+
+def remove(module: AnsibleModule, releases: Path, names: Sequence[str]) -> list[str]:
+    """Remove old releases and return that in words. What cannot be removed is in nobody's way: a warning."""
+    done = []
+    for name in names:
+        try:
+            (releases / name / "manifest.json").unlink()  # first: what is half gone is no release any more
+            done.append(f"remove {name}")
+            shutil.rmtree(releases / name)
+        except OSError as error:
+            module.warn(f"release {name} cannot be removed: {error}")
+    return done
 
 
 def unpack(archive: Path, releases: Path, wanted: str) -> None:
@@ -326,14 +370,19 @@ def read_manifest(file: Path) -> tuple[str, dict[str, str]]:
 
 def link(path: Path, target: Path) -> None:
     """Point a symbolic link elsewhere in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.rename(path)
+    try:
+        temporary.symlink_to(target)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def replace(path: Path, text: str, mode: int) -> None:
     """Replace a file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.write_text(text)

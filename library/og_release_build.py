@@ -50,7 +50,7 @@ options:
     type: int
     default: 2
   keep:
-    description: How many archives stay in O(work_dir).
+    description: How many archives stay in O(work_dir), this one included. At least 1.
     type: int
     default: 3
 """
@@ -68,7 +68,7 @@ id:
   type: str
   returned: success
 archive:
-  description: Path of the archive on the host.
+  description: Path of the archive on the host; empty in check mode on a host without a toolchain.
   type: path
   returned: success
 sha256:
@@ -151,8 +151,9 @@ def fail(module: AnsibleModule, message: str) -> NoReturn:
 
 def run(module: AnsibleModule) -> None:
     """Build unless it is built."""
-    if module.params["jobs"] < 1:
-        raise BuildError(f"jobs: {module.params['jobs']} is less than 1")
+    for name in ("jobs", "keep"):
+        if module.params[name] < 1:
+            raise BuildError(f"{name}: {module.params[name]} is less than 1")
     work, options = Path(module.params["work_dir"]), module.params["meson_options"]
     try:
         toolchain = describe_toolchain(module)
@@ -289,7 +290,7 @@ def pack(archive: Path, files: dict[str, tuple[int, bytes]], keep: int) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     archives = sorted(archive.parent.glob("og-*.tar.gz"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in archives[max(1, keep) :]:
+    for old in archives[keep:]:
         old.unlink()
 
 

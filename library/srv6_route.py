@@ -44,7 +44,8 @@ options:
     elements: dict
     suboptions:
       prefix:
-        description: Destination, or the SIDs. IPv4 only with O(routes[].encap) and for discard routes.
+        description:
+          - Destination, or the SIDs. IPv6 or IPv4, with O(routes[].seg6local) and with V(inline) IPv6 alone.
         type: str
         required: true
       table:
@@ -150,7 +151,10 @@ options:
   encap: *encap
   seg6local: *seg6local
   protocol:
-    description: Route protocol of our routes. 0 to 4 belong to the kernel and to people and are refused.
+    description:
+      - Route protocol of our routes. 0 to 4 belong to the kernel and to people and are refused.
+      - With O(purge), those are refused, too, that C(linux/rtnetlink.h) gives to other programs - 8 to 18, 42, 84, 99,
+        186 to 189 and 192.
     type: int
     default: 83
   purge:
@@ -202,10 +206,37 @@ actions:
   elements: str
   sample: ["add 5f00:1:31:10::/80 table 254 metric 1024"]
 routes:
-  description: The routes of O(protocol) afterwards, in the words of the options.
+  description:
+    - The routes of O(protocol) afterwards, in the words of the options.
+    - With O(purge) these are the wanted ones. Without, there may be others, which the module would not make.
   returned: success
   type: list
   elements: dict
+  contains:
+    prefix: {description: Destination or SIDs, type: str}
+    table: {description: Routing table, type: int}
+    metric: {description: Metric, type: int}
+    type: {description: Kind of route, type: str}
+    device: {description: Device, type: str, returned: "for unicast routes, but for some of several next hops"}
+    gateway: {description: Next hop, type: str, returned: where there is one}
+    encap: {description: "As O(encap)", type: dict, returned: for C(encap seg6)}
+    seg6local: {description: "As O(seg6local)", type: dict, returned: for C(encap seg6local)}
+    protocol: {description: Route protocol, type: int}
+    other:
+      description:
+        - Kind and content of a tunnel in a form that the module never makes; C(lwtunnel 0) for several next hops.
+      type: str
+      returned: for such a route
+    hops: {description: Number of next hops, type: int, returned: for multipath routes}
+    selector:
+      description: What chooses its packets besides the destination, C(from PREFIX) or C(tos NUMBER).
+      type: str
+      returned: where there is such a thing
+    beyond:
+      description: Names of what else it has and the options have no word for, such as C(metrics) or C(expires).
+      type: list
+      elements: str
+      returned: where there is such a thing
   sample:
     - prefix: 5f00:1:31:10::/80
       table: 254
@@ -216,11 +247,11 @@ routes:
       protocol: 83
 errno:
   description: The kernel's error number.
-  returned: when the kernel refuses a step
+  returned: when the kernel refuses a step, or its routes cannot be read before the first
   type: int
 not_taken_back:
   description: Steps that were done and could not be undone.
-  returned: when the kernel refuses a step
+  returned: as RV(errno)
   type: list
   elements: str
 """
@@ -235,13 +266,13 @@ from ansible.module_utils.og_srv6.route import (
     DEFAULT_METRIC,
     FLAVORS,
     MAIN_TABLE,
-    MIN_PROTOCOL,
     MODES,
     PROTOCOL,
     TYPES,
     UNICAST,
     Route,
     RouteError,
+    check_protocol,
     parse,
     parse_key,
 )
@@ -299,8 +330,7 @@ def to_routes(parameters: dict[str, Any]) -> list[Route]:
 
 def check(parameters: dict[str, Any]) -> None:
     """Refuse what is wrong apart from the routes. Raises RouteError."""
-    if not MIN_PROTOCOL <= parameters["protocol"] <= 255:
-        raise RouteError(f"protocol: {parameters['protocol']} is not within {MIN_PROTOCOL}..255")
+    check_protocol(parameters["protocol"], purge=parameters["purge"])
     netns = parameters["netns"]
     if netns is not None and (not netns or "/" in netns or netns.startswith(".")):
         raise RouteError(f"netns: {netns!r} is not the name of a network namespace")

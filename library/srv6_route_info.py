@@ -62,18 +62,39 @@ routes:
     table: {description: Routing table, type: int, sample: 254}
     metric: {description: Metric, type: int, sample: 1024}
     type: {description: Kind of route, type: str, sample: unicast}
-    device: {description: Device, type: str, returned: for unicast routes, sample: fab0}
+    device:
+      description: Device.
+      type: str
+      returned: for unicast routes, but for some of several next hops
+      sample: fab0
     gateway: {description: Next hop, type: str, returned: where there is one}
     encap: {description: "As O(srv6_route#module:encap)", type: dict, returned: for C(encap seg6)}
     seg6local: {description: "As O(srv6_route#module:seg6local)", type: dict, returned: for C(encap seg6local)}
-    other: {description: A tunnel in a form that M(srv6_route) never makes, type: str, returned: for such a route}
+    other:
+      description:
+        - Kind and content of a tunnel in a form that M(srv6_route) never makes; C(lwtunnel 0) for several next hops.
+      type: str
+      returned: for such a route
     protocol: {description: Route protocol, type: int, sample: 83}
     hops: {description: Number of next hops, type: int, returned: for multipath routes}
+    selector:
+      description: What chooses its packets besides the destination, C(from PREFIX) or C(tos NUMBER).
+      type: str
+      returned: where there is such a thing
+    beyond:
+      description: Names of what else it has and the options of M(srv6_route) have no word for, such as C(expires).
+      type: list
+      elements: str
+      returned: where there is such a thing
     counted:
       description: Packets, bytes and errors so far.
       type: dict
       returned: with seg6local.counters
       sample: {packets: 12, bytes: 1440, errors: 0}
+errno:
+  description: The kernel's error number.
+  returned: when the kernel's routes cannot be read
+  type: int
 """
 
 import traceback

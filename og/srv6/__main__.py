@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 
 from .kernel import KernelError, UnverifiedError, bring, missing_devices, observe
 from .plan import plan, say
-from .route import MIN_PROTOCOL, PROTOCOL, Route, RouteError, check, parse
+from .route import PROTOCOL, Route, RouteError, check, check_protocol, parse
 
 EXIT_NOT_SO, EXIT_FILE = 1, 2
 
@@ -33,11 +33,10 @@ def read(text: str) -> tuple[list[Route], int, bool]:
     unknown = sorted(set(document) - {"protocol", "purge", "routes"})
     if unknown:
         raise RouteError(f"{unknown[0]}: unknown")
-    protocol, purge = document.get("protocol", PROTOCOL), document.get("purge", False)
+    purge = document.get("purge", False)
     if not isinstance(purge, bool):
         raise RouteError(f"purge: {purge!r} is neither true nor false")
-    if isinstance(protocol, bool) or not isinstance(protocol, int) or not MIN_PROTOCOL <= protocol <= 255:
-        raise RouteError(f"protocol: {protocol!r} is not a number within {MIN_PROTOCOL}..255")
+    protocol = check_protocol(document.get("protocol", PROTOCOL), purge=purge)
     routes = []
     for at, item in enumerate(document["routes"]):
         if not isinstance(item, dict):

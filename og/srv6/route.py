@@ -16,6 +16,13 @@ MAIN_TABLE = 254
 DEFAULT_METRIC = 1024
 PROTOCOL = 83  # rtm_protocol of what srv6_route makes, unless told otherwise; "S"
 MIN_PROTOCOL = 5  # up to RTPROT_STATIC routes belong to the kernel and to people
+# fmt: off
+OWNERS = {  # rtm_protocol of other programs: linux/rtnetlink.h, RTPROT_*
+    8: "GateD", 9: "router advertisements", 10: "Merit MRT", 11: "Zebra", 12: "BIRD", 13: "the DECnet routing daemon",
+    14: "XORP", 15: "Netsukuku", 16: "DHCP clients", 17: "multicast daemons", 18: "Keepalived", 42: "Babel", 84: "OVN",
+    99: "Open/R", 186: "BGP", 187: "IS-IS", 188: "OSPF", 189: "RIP", 192: "EIGRP",
+}
+# fmt: on
 MAX_SEGMENTS = 16
 MAX_NAME = 15  # IFNAMSIZ less the terminating zero
 MAX_U32 = 0xFFFFFFFF
@@ -274,6 +281,17 @@ def parse(options: Mapping[str, Any], place: str = "") -> Route:
     else:
         body = _encap(fields.sub("encap"), inner=inner)
     return Route(*key.key, kind, body, device, fields.address("gateway", inner))
+
+
+def check_protocol(protocol: object, *, purge: bool) -> int:
+    """Return the route protocol. Raises RouteError for the kernel's, and for one whose owner would lose its routes."""
+    if isinstance(protocol, bool) or not isinstance(protocol, int) or not MIN_PROTOCOL <= protocol <= 255:
+        raise RouteError(f"protocol: {protocol!r} is not a number within {MIN_PROTOCOL}..255")
+    if purge and protocol in OWNERS:
+        raise RouteError(
+            f"protocol: {protocol} is that of {OWNERS[protocol]}, whose routes purge would remove; choose another one"
+        )
+    return protocol
 
 
 def check(routes: Sequence[Route]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import ansible.module_utils
 import pytest
+import yaml
 from ansible.module_utils import _internal
 from ansible.module_utils.testing import patch_module_args
 
@@ -37,10 +39,34 @@ def program(module: str, arguments: dict[str, Any]) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+# What no module documents: the common return values, and what AnsibleModule adds, of a file also.
+COMMON = {"changed", "failed", "msg", "diff", "warnings", "deprecations", "exception", "invocation"}
+COMMON |= {"path", "details", "uid", "gid", "owner", "group", "mode", "state", "size"}
+
+
+@cache
+def documented(module: str) -> dict[str, Any]:
+    """Return what a module's RETURN says."""
+    values: dict[str, Any] = yaml.safe_load(sys.modules[module].RETURN)
+    return values
+
+
+def undocumented(answer: dict[str, Any], values: dict[str, Any], place: str = "") -> list[str]:
+    """Return the places of what is in an answer and not in the documentation, looking into what has `contains`."""
+    found = [f"{place}{name}" for name in answer if name not in values]
+    for name, value in answer.items():
+        inner = values.get(name, {}).get("contains")
+        for item in (value if isinstance(value, list) else [value]) if inner else []:
+            found += undocumented(item, inner, f"{place}{name}.")
+    return found
+
+
 def run_module(
     main: Callable[[], None], arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> dict[str, Any]:
-    """Run a module's main() as on a host and return its answer, after holding its exit status to `failed`.
+    """Run a module's main() as on a host and return its answer.
+
+    Its exit status is held to `failed`, and what it returns to its documentation.
 
     Once a test has loaded a controller's plugin, module_utils take this process for a controller for good: warnings
     then go to the display, and arguments are read more strictly. Not here, whatever ran before.
@@ -54,4 +80,6 @@ def run_module(
         main()
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert status.value.code == (1 if answer.get("failed") else 0)
+    own = {name: value for name, value in answer.items() if name not in COMMON}
+    assert undocumented(own, documented(main.__module__)) == []
     return answer

@@ -303,8 +303,11 @@ def test_time_that_is_up_is_an_error_that_says_what_is_left(
     status(3)
     answer = run(timeout_s=1)
     assert (answer["failed"], answer["left"]) == (True, 3)
+    assert (answer["changed"], answer["actions"]) == (True, ["drain agent_w1"])
     assert answer["msg"].startswith("agent_w1 is drained, but not idle after 1 s: 3 connections.")
     assert "agent_w1" in next(iter(standin.keys))
+    again = run(timeout_s=1)
+    assert (again["failed"], again["changed"], again["actions"]) == (True, False, [])
     assert run(timeout_s=1, fail_on_timeout=False)["idle"] is False
     assert run(timeout_s=0)["left"] == 3
 
@@ -541,7 +544,7 @@ def test_a_member_that_was_drained_and_is_not_seen_any_more_is_told_as_drained(
     telemetry(tmp_path / "telemetry", lambda _: next(seen, None))
     answer = run(name="ogr_w1", kind="router", timeout_s=60)
     assert answer["msg"].startswith("ogr_w1 is drained, but whether it is idle cannot be seen any more: data plane: ")
-    assert answer["changed"] is True
+    assert (answer["changed"], answer["actions"]) == (True, ["drain ogr_w1"])
     assert standin.keys == {"og/west/drain/ogr_w1": "og_drain"}
 
 

@@ -134,6 +134,8 @@ def test_without_its_requirements(run, tmp_path, monkeypatch):
     monkeypatch.setattr(og_policy, "MISSING", "Traceback")
     assert run(GOOD, check=True)["changed"]
     assert "PyYAML and jsonschema" in run(GOOD)["msg"]
+    for check in (True, False):
+        assert "PyYAML and jsonschema" in run(BAD, check=check, validate_only=True)["msg"]
     assert not (tmp_path / "policy.yml").exists()
 
 
@@ -177,6 +179,7 @@ def test_a_daemon_that_is_wanted_but_not_there(run, tmp_path):
 def test_a_data_plane_that_does_not_follow(run):
     result = run(GOOD, require_daemon=True, timeout=1)
     assert "the policy is in force, but the data plane does not follow: " in result["msg"]
+    assert result["changed"] is True
 
 
 def test_a_data_plane_that_follows_late(run, tmp_path):
@@ -288,6 +291,37 @@ def test_what_the_daemon_refuses_and_has_long_been_there_is_not_called_the_old_o
     assert (tmp_path / "policy.yml").read_text() == GOOD
 
 
+def test_a_refusal_takes_owner_and_mode_back_too(run, tmp_path):
+    """The file already holds the policy, and gets another mode: that is tried with it, and taken back with it."""
+    file = tmp_path / "policy.yml"
+    file.write_text(GOOD)
+    file.chmod(0o604)
+    with answering(tmp_path, REFUSAL):
+        result = run(GOOD, mode="0640")
+    assert "though it is what the file already held, the old one stays: policy.yml:2:1" in result["msg"]
+    assert file.stat().st_mode & 0o777 == 0o604
+    assert not result.get("changed")
+    result = run(GOOD, mode="0640", require_daemon=True)
+    assert "the control daemon is not there to take the policy over, the old one stays: " in result["msg"]
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (GOOD, 0o604)
+    assert not result.get("changed")
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.yml"]
+
+
+def test_another_mode_alone_is_a_change(run, tmp_path):
+    file = tmp_path / "policy.yml"
+    file.write_text(GOOD)
+    file.chmod(0o604)
+    with answering(tmp_path, {"policy": {"digest": load_policy(GOOD, "x").digest}, "applied": True, "generation": 3}):
+        assert run(GOOD, mode="0640", check=True)["changed"] is True
+        assert file.stat().st_mode & 0o777 == 0o604
+        result = run(GOOD, mode="0640")
+        assert (result["changed"], result["confirmed"]) == (True, True)
+        assert (file.read_text(), file.stat().st_mode & 0o777) == (GOOD, 0o640)
+        assert run(GOOD, mode="0640")["changed"] is False
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("policy.yml", "control.sock")]
+
+
 @pytest.mark.parametrize("answer", [{"policy": None}, {"policy": 7}, {}, {"ok": True}])
 def test_an_answer_of_another_form_is_no_consent(run, tmp_path, answer):
     (tmp_path / "policy.yml").write_text("version: 1\n")
@@ -310,6 +344,7 @@ def test_a_daemon_that_does_not_answer_is_not_one_that_does_not_run(run, tmp_pat
         result = run(GOOD)
         thread.join()
         assert result["msg"].startswith(f"{state}; whether the control daemon has it in force is not known: ")
+        assert result["changed"] is (state == "the policy is written")
     listener.close()
     assert (tmp_path / "policy.yml").read_text() == GOOD
 

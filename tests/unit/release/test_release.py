@@ -145,7 +145,10 @@ def test_roll_back_and_prune(node):
     for number in (1, 2, 3, 4):
         identity, archive = node.build(number)
         assert node.run(identity, archive=str(archive), keep=2)["changed"]
-    assert sorted(path.name for path in (node.root / "releases").iterdir()) == [f"{n:016x}" for n in (3, 4)]
+    assert everything(node.root) == [f"{n:016x}" for n in (2, 3, 4)]  # 2: whoever undoes the switch to 4 needs it
+    assert node.run(identity, keep=2)["actions"] == [f"remove {2:016x}"]
+    assert not node.run(identity, keep=2)["changed"]
+    assert everything(node.root) == [f"{n:016x}" for n in (3, 4)]
     back = node.run(f"{3:016x}", keep=2)
     assert (back["changed"], back["previous"], node.current()) == (True, f"{4:016x}", f"{3:016x}")
 
@@ -181,6 +184,88 @@ def test_the_way_back_is_never_pruned(node):
     identity, archive = node.build(3)
     staged = node.run(identity, archive=str(archive), activate=False, keep=1)
     assert staged["releases"] == [f"{n:016x}" for n in (1, 2, 3)]
+
+
+def test_a_switch_that_is_undone_finds_its_way_back_whatever_is_kept(node):
+    for number in (1, 2, 3):
+        identity, archive = node.build(number)
+        node.run(identity, archive=str(archive), keep=1)
+    node.run(f"{2:016x}", previous=f"{1:016x}", keep=1)
+    assert (node.current(), (node.root / "previous").readlink().name) == (f"{2:016x}", f"{1:016x}")
+    assert (node.root / "previous/manifest.json").is_file()
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"previous": "nonsense"}, "previous: not 16 hex digits: 'nonsense'; nothing was changed"),
+        ({"previous": "0" * 16}, f"previous: {'0' * 16} is not installed; installed: {1:016x}; nothing was changed"),
+        ({"keep": 0}, "keep: 0 is less than 1; nothing was changed"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_done(node, options, message, check):
+    old, new = node.build(1), node.build(2)
+    node.run(old[0], archive=str(old[1]))
+    answer = node.run(new[0], check, archive=str(new[1]), **options)
+    assert (answer["failed"], answer["changed"]) == (True, False)
+    assert answer["msg"].endswith(message)
+    assert (node.current(), everything(node.root)) == (old[0], [old[0]])
+
+
+def test_what_was_done_before_a_failure_is_told(node, tmp_path):
+    old, new = node.build(1), node.build(2)
+    node.run(old[0], archive=str(old[1]))
+    (node.root / "previous").mkdir()
+    (tmp_path / "bin/ogctl").unlink()
+    answer = node.run(new[0], archive=str(new[1]))
+    done = [f"unpack {new[0]}", f"link {tmp_path}/bin/ogctl", f"switch to {new[0]}"]
+    assert (answer["failed"], answer["changed"], answer["actions"]) == (True, True, done)
+    assert f"{node.root}/previous" in answer["msg"]
+    assert answer["msg"].endswith(f"; done before: {', '.join(done)}")
+    assert node.current() == new[0]
+    assert sorted(path.name for path in node.root.iterdir()) == ["current", "previous", "releases"]
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_an_old_release_that_cannot_be_removed_is_a_warning(node, monkeypatch, half):
+    """Half removed it is no release any more; else it is one as before."""
+    for number in (1, 2, 3):
+        identity, archive = node.build(number)
+        node.run(identity, archive=str(archive))
+    identity, archive = node.build(4)
+    remove, unlink = shutil.rmtree, Path.unlink
+    stuck = node.root / "releases" / f"{1:016x}"
+
+    def no_rmtree(path, **options):
+        if path == stuck:
+            raise OSError(30, "Read-only file system", str(path))
+        remove(path, **options)
+
+    def no_unlink(path, **options):
+        if path.parent == stuck:
+            raise OSError(30, "Read-only file system", str(path))
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", no_rmtree)
+        if not half:
+            patch.setattr(Path, "unlink", no_unlink)
+        answer = node.run(identity, archive=str(archive), keep=1)
+    assert "failed" not in answer
+    assert f"release {1:016x} cannot be removed: [Errno 30] Read-only file system" in str(answer["warnings"])
+    assert (answer["changed"], node.current()) == (True, identity)
+    assert answer["releases"] == [f"{n:016x}" for n in ((2, 3, 4) if half else (1, 2, 3, 4))]
+    assert (f"remove {1:016x}" in answer["actions"]) is half
+    assert (stuck / "manifest.json").exists() is not half
+
+
+def test_check_mode_foretells_the_steps(node):
+    for number in (1, 2, 3, 4):
+        identity, archive = node.build(number)
+        foretold = node.run(identity, check=True, archive=str(archive), keep=2)
+        done = node.run(identity, archive=str(archive), keep=2)
+        assert {**foretold, "invocation": None} == {**done, "invocation": None}
 
 
 def test_a_damaged_archive_changes_nothing(node):
@@ -303,8 +388,9 @@ def test_sources_that_are_not_whole_are_no_release(tmp_path, capsys):
     ):
         with pytest.raises(og_release_build.SourcesError, match=message):
             og_release_build.read_sources(Path(path))
-    answer = run_module(og_release_build.main, {"sources": str(cut), "jobs": 0}, capsys)
-    assert (answer["failed"], answer["msg"]) == (True, "build failed: jobs: 0 is less than 1")
+    for option in ("jobs", "keep"):
+        answer = run_module(og_release_build.main, {"sources": str(cut), option: 0}, capsys)
+        assert (answer["failed"], answer["msg"]) == (True, f"build failed: {option}: 0 is less than 1")
 
 
 @pytest.mark.parametrize("identity", ["", "x", "../../etc", "0" * 15])

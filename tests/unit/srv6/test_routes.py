@@ -4,20 +4,37 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import subprocess
 import sys
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from library import srv6_route, srv6_route_info
 from og.srv6 import codec
 from og.srv6.__main__ import read
 from og.srv6.plan import Delete, Observed, Put, Restore, apply, plan, plan_absent, say, show, undo, word
-from og.srv6.route import Encap, Local, Opaque, Route, RouteError, check, describe, parse
+from og.srv6.route import (
+    MIN_PROTOCOL,
+    OWNERS,
+    PROTOCOL,
+    Encap,
+    Local,
+    Opaque,
+    Route,
+    RouteError,
+    check,
+    check_protocol,
+    describe,
+    parse,
+)
 from tests.unit.conftest import ROOT
 from tests.unit.srv6.words import BODIES, SIDS, route_sets, routes, unicast
 
@@ -310,6 +327,33 @@ def test_a_route_for_other_sources_is_at_a_place_of_its_own() -> None:
     assert word(own)["selector"] == "from 2001:db8::/64"
 
 
+@pytest.mark.parametrize("module", [srv6_route, srv6_route_info])
+def test_every_word_of_a_route_is_documented(module: Any) -> None:
+    documented = set(yaml.safe_load(module.RETURN)["routes"]["contains"])
+    words: set[str] = set()
+    for body in (*(parse(unicast(body)).body for body in BODIES), Opaque(5, b"x")):
+        route = Route("5f00::/16", device="v0", gateway="fe80::1", body=body)
+        words |= set(word(Observed(route, OURS, 2, "tos 0x04", ("expires",))))
+    assert words == documented - {"counted"}
+
+
+# ---- whose routes they are
+
+
+def test_purge_is_not_for_the_routes_of_other_programs() -> None:
+    """The names are those of the kernel's own header, where it is installed."""
+    for protocol in OWNERS:
+        assert check_protocol(protocol, purge=False) == protocol
+        with pytest.raises(RouteError, match=f"^protocol: {protocol} is that of .*, whose routes purge would remove"):
+            check_protocol(protocol, purge=True)
+    for protocol in (PROTOCOL, 5, 7, 255):
+        assert check_protocol(protocol, purge=True) == protocol
+    header = Path("/usr/include/linux/rtnetlink.h")
+    if header.exists():
+        assigned = {int(number) for number in re.findall(r"#define RTPROT_\w+\s+(\d+)", header.read_text())}
+        assert {number for number in assigned if number >= MIN_PROTOCOL} <= set(OWNERS)
+
+
 # ---- what a file may say
 
 
@@ -319,6 +363,7 @@ def test_a_route_for_other_sources_is_at_a_place_of_its_own() -> None:
         ({"routes": [], "purge": "no"}, "purge: 'no' is neither true nor false"),
         ({"routes": [], "purge": 1}, "purge: 1 is neither true nor false"),
         ({"routes": [], "protocol": True}, "protocol: True is not a number within 5..255"),
+        ({"routes": [], "protocol": 84, "purge": True}, "protocol: 84 is that of OVN, whose routes purge would remove"),
         ({"routes": [unicast({"encap": {"segments": ["5f00::1"]}}, metrik=9)]}, "routes[0].metrik: unknown"),
         ({"routes": [unicast({"encap": {"segments": ["5f00::1"], "modus": 1}})]}, "routes[0].encap.modus: unknown"),
         ({"routes": [unicast({"seg6local": {"action": "End", "x": 1}})]}, "routes[0].seg6local.x: unknown"),

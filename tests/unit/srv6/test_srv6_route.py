@@ -159,6 +159,19 @@ def test_ipv4_into_srv6(space: str, run: Run, options: dict[str, Any]) -> None:
     assert ip("-n", space, "-N", "route", "show", "table", "all", "proto", "83") == ""
 
 
+@pytest.mark.parametrize("prefix", ["203.0.113.7/32", "203.0.113.0/24"])
+@pytest.mark.parametrize("table", [254, 255])
+def test_a_local_route_of_ipv4(space: str, run: Run, prefix: str, table: int) -> None:
+    route = {"prefix": prefix, "type": "local", "table": table}
+    assert run(route)["changed"] is True
+    assert ip("-n", space, "route", "get", "203.0.113.7").startswith("local 203.0.113.7 dev lo")
+    assert run(route)["changed"] is False
+    assert run(route | {"type": "prohibit"})["actions"] == [f"replace prohibit {prefix} table {table} metric 1024"]
+    assert run(route, purge=True)["changed"] is True
+    assert run(route, state="absent")["changed"] is True
+    assert ip("-n", space, "-N", "route", "show", "table", "all", "proto", "83") == ""
+
+
 def test_one_route_without_a_list(space: str, run: Run) -> None:
     body = {"seg6local": {"action": "End.DT6", "table": 255}}
     assert run(**unicast(body))["changed"] is True
@@ -445,7 +458,8 @@ def test_what_was_done_before_a_refusal_is_taken_back(space: str, run: Run) -> N
             {},
             "no such device: none0; nothing was changed",
         ),
-        ([], {"protocol": 4}, "protocol: 4 is not within 5..255"),
+        ([], {"protocol": 4}, "protocol: 4 is not a number within 5..255"),
+        ([], {"protocol": 186, "purge": True}, "protocol: 186 is that of BGP, whose routes purge would remove"),
         ([], {"netns": "../etc"}, "netns: '../etc' is not the name of a network namespace"),
         ([], {"netns": "og-none"}, "network namespace og-none: No such file or directory"),
     ],
@@ -607,6 +621,7 @@ def test_the_program_for_boot_does_the_same(space: str, run: Run, tmp_path: Path
         ({"routes": [7]}, 2, "routes.json: routes[0]: not an object"),
         ({"routes": [], "table": 7}, 2, "routes.json: table: unknown"),
         ({"routes": [], "protocol": 2}, 2, "routes.json: protocol: 2 is not a number within 5..255"),
+        ({"routes": [], "protocol": 11, "purge": True}, 2, "routes.json: protocol: 11 is that of Zebra, whose routes"),
         (
             {"routes": [unicast({"seg6local": {"action": "End.Z"}})]},
             2,

@@ -83,13 +83,13 @@ def routes(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def routes_of_ipv4(draw: st.DrawFn) -> dict[str, Any]:
-    """One IPv4 route into SRv6, or a discard route."""
+    """One IPv4 route into SRv6, or one of the other kinds."""
     place = {
         "prefix": draw(st.sampled_from(["198.51.100.0/24", "198.51.100.0/25"])),
         "table": draw(st.sampled_from([254, 1000])),
         "metric": draw(st.sampled_from([7, 1024])),
     }
-    kind = draw(st.sampled_from(["unicast"] * 3 + ["blackhole", "unreachable", "prohibit"]))
+    kind = draw(st.sampled_from(["unicast"] * 3 + sorted(TYPES)))
     if kind != "unicast":
         return place | {"type": kind}
     mode = draw(st.sampled_from(["encap", "encap.red"]))
