@@ -34,12 +34,34 @@ def test_another_release_stays_current_without_consent(
         (tmp_path / "og/releases" / name / "manifest.json").write_text("{}")
     if current:
         (tmp_path / "og/current").symlink_to(f"releases/{current}")
-    variables = {"og_release_id": B, "ansible_python_interpreter": sys.executable}
-    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": variables}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([play | {"roles": ["og_release"]}]))
+    said = run_role(tmp_path, values, og_release_id=B)
+    assert (f'+ "current": "{B}"' in said) is switched, said
+    assert (f"{A} stays current" in " ".join(said.split())) is told, said
+
+
+def test_a_round_puts_the_release_of_its_plan_in_place_whatever_e_says(tmp_path: Path) -> None:
+    """`rollback.yml -e og_release_id=` means the release before, which only the plan knows."""
+    (tmp_path / "og/releases" / B).mkdir(parents=True)
+    (tmp_path / "og/releases" / B / "manifest.json").write_text("{}")
+    said = run_role(tmp_path, "og_release_id=", og_release_planned=B)
+    assert f'+ "current": "{B}"' in said, said
+    (called,) = [
+        play["tasks"][0]
+        for play in yaml.safe_load((ROOT / "playbooks/rolling_round.yml").read_text())
+        if play["name"] == "Put the release in place"
+    ]
+    assert called["vars"]["og_release_planned"] == "{{ hostvars['localhost'].__og_rolling_decided }}"
+
+
+def run_role(tmp_path: Path, values: str, **variables: str) -> str:
+    """Run the role in check mode on a root of its own; `values` are given with -e. Returns what Ansible said."""
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False}
+    task = {"ansible.builtin.import_role": {"name": "og_release"}, "vars": variables}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play | {"tasks": [task]}]))
+    values += f" ansible_python_interpreter={sys.executable} __og_release_root={tmp_path}/og"
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "--check", "--diff"]
     done = subprocess.run(
-        [*command, str(tmp_path / "play.yml"), "-e", f"__og_release_root={tmp_path}/og {values}"],
+        [*command, str(tmp_path / "play.yml"), "-e", values],
         capture_output=True,
         text=True,
         timeout=120,
@@ -47,5 +69,4 @@ def test_another_release_stays_current_without_consent(
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (f'+ "current": "{B}"' in done.stdout) is switched, done.stdout
-    assert (f"{A} stays current" in " ".join(done.stdout.split())) is told, done.stdout
+    return done.stdout
