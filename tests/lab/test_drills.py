@@ -9,6 +9,8 @@ import signal
 import statistics
 import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +19,6 @@ from tests.lab.nodes import Lab, Node, ansible_environment, ansible_playbook, pl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ONE_SITE = (
     *("backend_crash", "router_loss", "router_loss_drained", "router_loss_halved"),
@@ -153,6 +154,15 @@ def test_a_round_whose_load_does_not_begin_touches_no_node(lab: Lab, tmp_path: P
         assert node.run("systemctl list-units --plain --no-legend 'og-drill*'") == "", node
 
 
+def descendants(pid: int) -> list[int]:
+    """Processes that it has started, and theirs: Ansible's workers have sessions of their own, and would outlive it."""
+    children = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it is over
+            children += [int(child) for child in thread.read_text().split()]
+    return children + [pid for child in children for pid in descendants(child)]
+
+
 def wait(until: Callable[[], bool], what: str, timeout: float) -> None:
     end = time.monotonic() + timeout
     while not until():
@@ -193,7 +203,10 @@ def test_what_a_controller_that_dies_leaves_the_nodes_undo(lab: Lab, tmp_path: P
     try:
         wait(lambda: any(answers(node, changed) for node in gateways), "a node that is changed", 120)
     finally:
-        os.killpg(controller.pid, signal.SIGKILL)
+        controller.send_signal(signal.SIGSTOP)  # it starts no more
+        for pid in (controller.pid, *descendants(controller.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         controller.wait()
         for node in [*gateways, *lab.group("cli"), *lab.group("rtr")]:
             node.run("systemctl stop og-drill-load og-drill-watch", check=False)
