@@ -61,17 +61,14 @@ def build(name: str) -> Path:
     return program
 
 
-def fuzz(name: str, corpus: Path, *, seconds: int = 0, runs: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run one fuzzer on the seeds, then on what grows from them: for so many seconds, or until there were so many runs.
-
-    Without either: the seeds alone, with all their truncations.
-    """
-    given = seeds.write(corpus / "seeds", name, every_truncation=not seconds and not runs)
+def fuzz(name: str, seconds: int, corpus: Path) -> subprocess.CompletedProcess[str]:
+    """Run one fuzzer on the seeds, then for so many seconds on what grows from them (0: the seeds alone)."""
+    given = seeds.write(corpus / "seeds", name, every_truncation=seconds == 0)
     grown = corpus / "grown" / name
     grown.mkdir(parents=True, exist_ok=True)
-    limit = f"-max_total_time={seconds}" if seconds else f"-runs={runs}"
+    limit = [f"-max_total_time={seconds}"] if seconds else ["-runs=0"]
     command = [
-        str(build(name)), limit, f"-max_len={MAX_LEN}", "-timeout=60", "-rss_limit_mb=1024", "-print_final_stats=1",
+        str(build(name)), *limit, f"-max_len={MAX_LEN}", "-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1",
         f"-artifact_prefix={corpus}/{name}-", str(grown), str(given),
     ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -88,7 +85,7 @@ def main() -> int:
         parser.error(f"no such fuzzer: {', '.join(sorted(unknown))}")
     failed = 0
     for name in options.fuzzers or seeds.SEEDS:
-        done = fuzz(name, options.corpus, seconds=options.seconds)
+        done = fuzz(name, options.seconds, options.corpus)
         sys.stdout.write(f"{name}: exit {done.returncode}\n" + "\n".join(done.stderr.splitlines()[-12:]) + "\n")
         failed |= done.returncode != 0
     return int(failed)

@@ -140,7 +140,7 @@ def ansible_environment(**environment: str) -> dict[str, str]:
 
 
 def playbook(
-    lab: Lab, name: str, *arguments: str, timeout: float = 600, **environment: str
+    lab: Lab, name: str, *arguments: str, timeout: float = 180, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook against the lab that is up. `timeout` is for one that hangs: its `always` parts do not run then.
 

@@ -22,7 +22,6 @@ from tests.lab.events import (
 from tests.lab.nodes import Lab, Node, wait_for
 
 FLOOD = (Path(__file__).parent / "flood.py").read_text()
-WITHDRAWN_S = 1.0
 
 
 def pins(node: Node) -> dict[str, int]:
@@ -61,19 +60,7 @@ def test_control_agent_and_consul_die_under_load(lab: Lab) -> None:
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_a_hasher_dies_or_hangs(lab: Lab, signal: str) -> None:
-    """The VIP is withdrawn from the network router in under a second, and no established connection breaks.
-
-    The median of three times: one of them may meet a machine that stalls. Two on the same side decide.
-    """
-    took: list[float] = []
-    while max(late := sum(each >= WITHDRAWN_S for each in took), len(took) - late) < 2:
-        took.append(hasher_lost(lab, signal))
-    print(f"withdrawn after {took} s (SIG{signal})")
-    assert late < 2, took
-
-
-def hasher_lost(lab: Lab, signal: str) -> float:
-    """A hasher gets the signal under load and comes back: how long it took until its VIP was withdrawn."""
+    """The VIP is withdrawn from the network router in under a second, and no established connection breaks."""
     all_announced(lab)
     victim = lab.node("ogh_w1")
     pid = victim.main_pid("og-hasher.service")
@@ -93,9 +80,10 @@ def hasher_lost(lab: Lab, signal: str) -> float:
             "rm -rf /run/systemd/system/og-hasher.service.d && systemctl daemon-reload && systemctl start og-hasher"
         )
         all_announced(lab)
+    print(f"withdrawn after {withdrawn:.3f} s (SIG{signal})")
+    assert withdrawn < 1.0
     assert broken(running.report) == []
     assert running.report["moved"] == 0
-    return withdrawn
 
 
 @pytest.mark.parametrize("how", ["kill", "restart"])
